@@ -14,9 +14,11 @@ os.environ.update(
     }
 )
 
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Iterator
 
-import pytest  # noqa: E402
+import pytest
+
+pytest_plugins = ["tests.s3_rig"]
 
 
 @pytest.fixture(scope="session")
