@@ -22,6 +22,7 @@ from transforms.contract import (
     read_price,
     read_value,
 )
+from transforms.encode import UNKNOWN, Vocabulary
 from transforms.lift import distinct, lift, lift_any
 
 # What a source adds to the raw columns: where a row comes from, and the text of a line that is no valid row.
@@ -51,12 +52,12 @@ class CleanedTable:
     """For each accepted row the list of its `field:problem`, null where there is none."""
 
 
-def clean(raw: pa.Table, pricing: Pricing | None = None) -> CleanedTable:
+def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | None = None) -> CleanedTable:
     """Split a raw table by the contract; every row ends in exactly one of the two parts.
 
     `raw` has text columns named as in RAW_COLUMNS (absent ones count as blank), optionally `source_file` and
     `invalid_row`. With `pricing` the price is required and accepted rows get their category; without, both are
-    left out.
+    left out. With `known`, categories that a model has not learned are rejected as `field:unknown`.
     """
     columns: dict[str, pa.Array] = {}
     problems: list[tuple[str, Mask]] = []
@@ -74,6 +75,8 @@ def clean(raw: pa.Table, pricing: Pricing | None = None) -> CleanedTable:
             (warned if is_warning(item, problem) else problems).append((f"{item.name}:{problem}", mask))
     if pricing is not None:
         columns[CATEGORY] = lift(lambda price: None if price is None else price_category(price, pricing), pa.string())(columns[PRICE.name])
+    if known is not None:
+        problems += [(f"{name}:{UNKNOWN}", mask) for name, mask in known.unknown(columns).items()]
     if INVALID_ROW in raw.column_names:
         invalid = pc.is_valid(raw[INVALID_ROW]).to_numpy()
         if invalid.any():

@@ -55,12 +55,15 @@ class Vocabulary:
     def from_json(cls, data: Mapping[str, Mapping[str, int]]) -> "Vocabulary":
         return cls(data["neighbourhood"], data["property_type"], data["room_type"])
 
-    def unknown(self, table: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
-        """For `neighbourhood` and `room_type`: which rows hold a value that the model does not know, if any do."""
+    def unknown(self, table: pa.Table | Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.bool_]]:
+        """For `neighbourhood` and `room_type`: which rows hold a value that the model does not know, if any do.
+
+        Missing is not unknown: the contract has its own word for it.
+        """
         found = {}
         for name in STRICT:
             values, indices = distinct(table[name])
-            strange = np.array([value not in getattr(self, name) for value in values], np.bool_)
+            strange = np.array([value is not None and value not in getattr(self, name) for value in values], np.bool_)
             if strange.any():
                 found[name] = strange[indices]
         return found

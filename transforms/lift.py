@@ -93,8 +93,8 @@ def lift_any(
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         if pa.types.is_dictionary(array.type):
             values, indices = distinct(array)
-            flags, unreadable = lifted(pa.array(values, pa.string()))
-            return flags[indices], unreadable[indices]
+            of_values, unreadable = lifted(pa.array(values, pa.string()))
+            return of_values[indices], unreadable[indices]
         rows = len(array)
         result = np.zeros(rows, np.uint32)
         lists = pa.compute.split_pattern(array, '", "')

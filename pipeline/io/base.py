@@ -64,7 +64,8 @@ _sources: dict[str, Source] = {}
 _sinks: dict[str, Sink] = {}
 # The modules with our own stores, imported when an address asks for them: each may need an extra.
 _MODULES = {
-    **dict.fromkeys(("file", "s3", "gs", "abfs", "abfss", "http", "https"), "pipeline.io.files"),
+    **dict.fromkeys(("file", "s3", "gs", "abfs", "abfss"), "pipeline.io.files"),
+    **dict.fromkeys(("http", "https"), "pipeline.io.https"),
     **dict.fromkeys(("postgresql", "postgres", "sqlite"), "pipeline.io.sql"),
     "bigquery": "pipeline.io.bigquery",
 }

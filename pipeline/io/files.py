@@ -1,0 +1,299 @@
+"""Files as a store: CSV, Parquet and JSON lines in; versioned Parquet folders out. Local, S3, GCS, Azure."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from pyarrow import fs
+
+from pipeline.io.base import Columns, Manifest, Seal, StoreError, scheme_of, sink, source
+from pipeline.io.parts import REJECTED, PartsSink
+from pipeline.io.text_files import read_csv, read_json_lines
+from transforms.clean import SOURCE_FILE
+from transforms.errors import ContractError, NightpriceError
+
+SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
+MANIFEST = "manifest.json"
+FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), "jsonl"),
+}
+# Small files are read together in one task of about this size; Parquet files above it are read by row groups.
+TASK_BYTES = 32 * 2**20
+BATCH_ROWS = 32_768
+# What a sink keeps: the live version and the ones before it, for a look back.
+KEPT_VERSIONS = 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file to read, or some row groups of a Parquet file."""
+
+    path: str
+    format: str
+    size: int
+    row_groups: list[int] | None = None
+
+
+def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
+    """The Arrow filesystem of an address and the path in it."""
+    try:
+        if scheme_of(uri) == "file":
+            path = uri.removeprefix("file://")
+            return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise StoreError(f'"{uri}" is no address of files: {error}. Write it like data/*.csv.gz or s3://bucket/folder.') from error
+    return filesystem, path
+
+
+def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
+    """The data files at an address: a file, a folder (with all below it) or a glob such as `data/*.csv.gz`.
+
+    Raises StoreError when there is none.
+    """
+    filesystem, path = filesystem_of(uri)
+    pattern = path if any(sign in path for sign in "*?[") else None
+    base = _without_glob(path) if pattern else path
+    try:
+        info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.File:
+            found = [info]
+        else:
+            found = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+    except OSError as error:
+        raise StoreError(f'"{uri}" cannot be listed: {_reason(error)}. Check the address and your rights to it.') from error
+    files = [item for item in found if item.type == fs.FileType.File and (pattern is None or _matches(item.path, pattern))]
+    if pattern is None and len(files) == 1 and files[0].path == info.path:
+        _format_of(info.path)
+        return filesystem, files
+    readable = [item for item in files if _known_format(item.path) and not _is_hidden(item.path, base)]
+    if not readable:
+        there = f"{len(files)} other files are there" if files else ("nothing matches" if pattern else "nothing is there")
+        raise StoreError(f'"{uri}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
+    return filesystem, sorted(readable, key=lambda item: item.path)
+
+
+def _without_glob(path: str) -> str:
+    parts = path.split("/")
+    stop = next(position for position, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    return "/".join(parts[:stop]) or "/"
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a path fits a glob, part by part: `*` stops at a slash, `**` does not."""
+    if "**" in pattern:
+        return fnmatchcase(path, pattern.replace("**/", "*"))
+    names, patterns = path.split("/"), pattern.split("/")
+    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
+
+
+def _is_hidden(path: str, base: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path.removeprefix(base).split("/"))
+
+
+def _known_format(path: str) -> str | None:
+    name = path.lower()
+    return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
+
+
+def _format_of(path: str) -> str:
+    kind = _known_format(path)
+    if kind is None:
+        raise StoreError(f'"{path}" is no data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
+    return kind
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@source(*SCHEMES)
+def read_files(uri: str, columns: Columns) -> ray.data.Dataset:
+    """The rows of all data files at an address; small files share a task, large Parquet files are divided."""
+    filesystem, files = listing(uri)
+    tasks = _pack([piece for item in files for piece in _pieces(filesystem, item)])
+    rows = [{"pieces": json.dumps([asdict(piece) for piece in task])} for task in tasks]
+    read = partial(_read_task, filesystem=filesystem, columns=columns)
+    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(read, batch_size=1, batch_format="pyarrow")
+
+
+def _pieces(filesystem: fs.FileSystem, item: fs.FileInfo) -> list[Piece]:
+    kind = _format_of(item.path)
+    if kind != "parquet" or item.size <= 2 * TASK_BYTES:
+        return [Piece(item.path, kind, item.size)]
+    with _readable(item.path):
+        metadata = pq.read_metadata(item.path, filesystem=filesystem)
+    share = item.size // max(metadata.num_row_groups, 1)
+    step = max(1, TASK_BYTES // max(share, 1))
+    groups = range(metadata.num_row_groups)
+    return [Piece(item.path, kind, share * len(groups[at : at + step]), list(groups[at : at + step])) for at in groups[::step]]
+
+
+def _pack(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    tasks: list[list[Piece]] = [[]]
+    size = 0
+    for piece in pieces:
+        if tasks[-1] and size + piece.size > TASK_BYTES:
+            tasks.append([])
+            size = 0
+        tasks[-1].append(piece)
+        size += piece.size
+    return tasks
+
+
+def _read_task(task: pa.Table, filesystem: fs.FileSystem, columns: Columns) -> Iterator[pa.Table]:
+    for text in task["pieces"].to_pylist():
+        for piece in json.loads(text):
+            yield from _read_piece(Piece(**piece), filesystem, columns)
+
+
+READERS = {"csv": read_csv, "jsonl": read_json_lines}
+
+
+def _read_piece(piece: Piece, filesystem: fs.FileSystem, columns: Columns) -> Iterator[pa.Table]:
+    with _readable(piece.path):
+        reader = partial(_read_parquet, row_groups=piece.row_groups) if piece.format == "parquet" else READERS[piece.format]
+        for table in reader(filesystem, piece.path, columns):
+            where = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), [piece.path])
+            yield table.append_column(SOURCE_FILE, where)
+
+
+class _readable:
+    """Turns what a reader raises about a file into one StoreError that names the file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (pa.ArrowException, OSError, EOFError, ValueError)) and not isinstance(error, NightpriceError):
+            raise StoreError(f'"{self._path}" cannot be read: {_reason(error)}. Replace the file or leave it out of the source.') from error
+
+
+def _read_parquet(filesystem: fs.FileSystem, path: str, columns: Columns, row_groups: list[int] | None) -> Iterator[pa.Table]:
+    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+        chosen = columns(parquet.schema_arrow.names, path)
+        groups = range(parquet.metadata.num_row_groups) if row_groups is None else row_groups
+        if not parquet.metadata.num_rows:
+            yield parquet.schema_arrow.empty_table().select(chosen)
+        for batch in parquet.iter_batches(BATCH_ROWS, list(groups), chosen, use_threads=False) if groups else ():
+            yield pa.Table.from_batches([batch])
+
+
+def new_version() -> str:
+    """A name for a version that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+@sink(*SCHEMES)
+def write_files(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
+    """Write `versions/VERSION/{accepted,rejected}/*.parquet`, then publish them by `manifest.json`, atomically.
+
+    Until then, and if anything fails, the version that the old manifest names stays live. A refused version keeps
+    its rejected rows; a failed one is removed.
+    """
+    filesystem, root = filesystem_of(uri)
+    version = new_version()
+    folder = f"{root}/versions/{version}"
+    parts = PartsSink(partial(_write_part, filesystem, folder))
+    try:
+        _make_folder(filesystem, folder)
+        dataset.write_datasink(parts)
+        _reconcile(filesystem, folder, parts.tally.written)
+        manifest = seal(parts.tally, version, f"{folder}/{REJECTED}")
+    except BaseException as error:
+        _remove(filesystem, f"{folder}/accepted" if _was_refused(error) else folder)
+        raise
+    _publish(filesystem, f"{root}/{MANIFEST}", manifest)
+    _prune(filesystem, f"{root}/versions", version)
+    return manifest
+
+
+def _was_refused(error: BaseException) -> bool:
+    from pipeline.errors import GateRefused
+
+    return isinstance(error, GateRefused)
+
+
+def _make_folder(filesystem: fs.FileSystem, folder: str) -> None:
+    try:
+        filesystem.create_dir(folder)
+    except OSError as error:
+        raise StoreError(f'"{folder}" cannot be written: {_reason(error)}. Check the address and your rights to it.') from error
+
+
+def _write_part(filesystem: fs.FileSystem, folder: str, part: str, table: pa.Table, task: str) -> tuple[str, int]:
+    path = f"{folder}/{part}/{task}.parquet"
+    filesystem.create_dir(f"{folder}/{part}")
+    pq.write_table(table, path, filesystem=filesystem, compression="zstd", row_group_size=131_072)
+    return path, len(table)
+
+
+def _reconcile(filesystem: fs.FileSystem, folder: str, written: list[tuple[str, int]]) -> None:
+    """Exactly the files that succeeded tasks wrote must lie in the folder; what a killed task left beside them goes."""
+    there = {item.path for item in filesystem.get_file_info(fs.FileSelector(folder, recursive=True)) if item.type == fs.FileType.File}
+    named = {path for path, _ in written}
+    if missing := named - there:
+        raise StoreError(
+            f"{len(missing)} of {len(named)} written files are gone, such as {min(missing)}. Run it again; nothing was published."
+        )
+    for path in there - named:
+        filesystem.delete_file(path)
+
+
+def _publish(filesystem: fs.FileSystem, path: str, manifest: Manifest) -> None:
+    """Put the manifest in its place in one step: readers see the old one or the new one."""
+    data = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+        return
+    temporary = f"{path}.{uuid.uuid4().hex}"
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _remove(filesystem: fs.FileSystem, folder: str) -> None:
+    if filesystem.get_file_info(folder).type == fs.FileType.Directory:
+        filesystem.delete_dir(folder)
+
+
+def _prune(filesystem: fs.FileSystem, versions: str, live: str) -> None:
+    """Remove the versions before the last ones; those newer than the live one belong to other runs."""
+    names = sorted(item.base_name for item in filesystem.get_file_info(fs.FileSelector(versions)) if item.type == fs.FileType.Directory)
+    for name in [name for name in names if name <= live][:-KEPT_VERSIONS]:
+        _remove(filesystem, f"{versions}/{name}")
+
+
+def read_manifest(uri: str) -> Manifest:
+    """The manifest of the live version at an address; StoreError if there is none."""
+    filesystem, root = filesystem_of(uri)
+    path = f"{root}/{MANIFEST}"
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            manifest: dict[str, Any] = json.loads(stream.read())
+    except FileNotFoundError as error:
+        raise StoreError(f'"{uri}" is no processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.') from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f'"{path}" cannot be read: {_reason(error)}. Make the dataset anew with `nightprice process`.') from error
+    if "version" not in manifest or "rows" not in manifest:
+        raise ContractError(f'"{path}" is no manifest of a dataset: "version" or "rows" is missing.')
+    return manifest

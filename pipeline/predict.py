@@ -1,0 +1,91 @@
+"""Batch scoring: raw listings in, categories and probabilities out, by a pool of actors that hold the model."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from pipeline.io import parts, read, write
+from pipeline.io.base import Manifest, StoreError
+from pipeline.process import check_rejected, describe_run
+from pipeline.provenance import describe_sources
+from pipeline.session import ray_errors
+from pipeline.settings import Settings
+from registry.artifact import Artifact
+from registry.registry import Registry
+from transforms.clean import clean
+from transforms.contract import CATEGORY, raw_columns
+from transforms.encode import encode_table
+
+
+def probability_column(label: str) -> str:
+    """The column of scored rows that holds the probability of a category."""
+    return f"probability_{label}"
+
+
+def score(accepted: pa.Table, artifact: Artifact) -> pa.Table:
+    """The result for each cleaned row: id, category, one probability column a category (float32), model."""
+    probabilities = artifact.predict(encode_table(accepted, artifact.vocabulary))
+    best = probabilities.argmax(axis=1) if len(accepted) else np.empty(0, np.int64)
+    columns = {
+        "id": accepted["id"],
+        CATEGORY: pa.array(artifact.labels, pa.string()).take(pa.array(best)),
+        **{probability_column(label): pa.array(probabilities[:, position]) for position, label in enumerate(artifact.labels)},
+        "model": pa.array([artifact.ref] * len(accepted), pa.string()),
+    }
+    return pa.table(columns)
+
+
+class Scorer:
+    """An actor that loads a model once and scores block after block."""
+
+    def __init__(self, model: str, registry: str, cache_dir: str) -> None:
+        self._artifact = Registry(registry, cache_dir).load(model)
+
+    def __call__(self, raw: pa.Table) -> pa.Table:
+        cleaned = clean(raw, known=self._artifact.vocabulary)
+        return parts.join(score(cleaned.accepted, self._artifact), cleaned.rejected, cleaned.warnings)
+
+
+def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
+    """Score raw listings with a model; rows that can't be scored land in the rejected part with their reasons.
+
+    Returns the manifest of the scored rows. Raises as `process` does, and what the registry raises about the model.
+    """
+    started = datetime.now(UTC)
+    artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
+    # The version, not the alias: all actors score with one model even if it is promoted meanwhile.
+    pinned = model if artifact.folder.absolute().as_posix() == model else artifact.ref
+    with ray_errors():
+        sources = describe_sources(source)
+        scored = read(source, partial(raw_columns, with_price=False)).map_batches(
+            Scorer,
+            fn_constructor_args=(pinned, settings.registry, str(settings.cache_dir)),
+            batch_format="pyarrow",
+            batch_size=None,
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
+        )
+        seal = partial(_seal, source=source, sources=sources, settings=settings, started=started, artifact=artifact)
+        return write(scored, sink, seal)
+
+
+def _seal(
+    tally: parts.Tally,
+    version: str,
+    rejected_at: str,
+    *,
+    source: str,
+    sources: list[dict[str, Any]],
+    settings: Settings,
+    started: datetime,
+    artifact: Artifact,
+) -> Manifest:
+    if not tally.read:
+        raise StoreError(f'"{source}" holds no rows: nothing was published. Check that it is the right address.')
+    check_rejected(tally, settings.max_rejected, rejected_at)
+    return describe_run(tally, version, sources, settings, started) | {"model": artifact.ref, "pricing": artifact.pricing.as_json()}

@@ -1,0 +1,90 @@
+"""Ray for this process: the environment it reads, the cluster it joins or starts, the errors it wraps."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from transforms.errors import NightpriceError
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
+
+# Read by Ray when it is imported or started; whoever sets one of them keeps the own value.
+ENVIRONMENT = {
+    # Ray turns token authentication on for a local cluster and leaves a token behind that other commands trip over.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Under `uv run` Ray would start every worker through uv again.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray starts 32 actors to read Parquet footers: 2 to 3 s on a small machine.
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+# Blocks of this size keep a worker's memory flat; Ray's default of 128 MiB is for bigger machines.
+BLOCK_BYTES = 32 * 2**20
+
+
+def configure_environment() -> None:
+    """Set what Ray reads at import. Call it before the first `import ray`."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def start(num_cpus: int | None = None) -> None:
+    """Join the cluster this process belongs to (`RAY_ADDRESS`, or inside a Ray job), or start Ray on this machine.
+
+    Raises NightpriceError when the named cluster does not answer.
+    """
+    configure_environment()
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    if not ray.is_initialized():
+        try:
+            if address:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            else:
+                ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+            where = f"at RAY_ADDRESS={address}" if address else "on this machine"
+            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise NightpriceError(
+                f"Ray {where} does not answer: {first_line} Start it with `ray start --head`, mend RAY_ADDRESS, "
+                "or unset it to run on this machine alone."
+            ) from error
+    _quiet_data()
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def ray_errors() -> Iterator[None]:
+    """Raise the error that a task of ours raised, in place of what Ray wrapped around it."""
+    import ray.exceptions
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise _unwrapped(error) from error
+
+
+def _unwrapped(error: "RayError") -> BaseException:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, NightpriceError):
+            return seen
+        if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
+            return NightpriceError(f"No space left on the device: {seen}. Free some space or name another address; nothing was published.")
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return error
