@@ -3,9 +3,11 @@
 import errno
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from transforms.errors import NightpriceError
 
@@ -44,6 +46,8 @@ def start(num_cpus: int | None = None) -> None:
 
     address = os.environ.get("RAY_ADDRESS")
     if not ray.is_initialized():
+        if address:
+            check_answers(address)
         try:
             if address:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -57,6 +61,31 @@ def start(num_cpus: int | None = None) -> None:
                 "or unset it to run on this machine alone."
             ) from error
     _quiet_data()
+
+
+def check_answers(address: str, seconds: float = 3.0) -> None:
+    """Raise NightpriceError unless something listens at a cluster's address: Ray itself tries for two minutes, then dies.
+
+    Addresses without host and port, such as "auto", are left to Ray.
+    """
+    parts = urlsplit(address if "://" in address else f"ray-gcs://{address}")
+    if parts.scheme in ("http", "https"):
+        raise NightpriceError(
+            f"RAY_ADDRESS={address} is the address of the dashboard, good for `ray job submit` only. Set it to HOST:6379 of the head node."
+        )
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise NightpriceError(f"RAY_ADDRESS={address} is no address: {error}. Write HOST:PORT, as in 10.0.0.5:6379.") from error
+    if host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=seconds).close()
+    except OSError as error:
+        raise NightpriceError(
+            f"No Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}). Start one there with `ray start --head`, "
+            "mend RAY_ADDRESS, or unset it to run on this machine alone."
+        ) from error
 
 
 def _quiet_data() -> None:
