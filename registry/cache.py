@@ -1,0 +1,96 @@
+"""Model versions on this machine, copied from a registry in a cloud: each once, whole or not at all."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
+from registry.errors import ArtifactError
+from registry.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+def default_cache() -> Path:
+    """Where versions are kept if the settings name no folder."""
+    return platformdirs.user_cache_path("nightprice") / "models"
+
+
+def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
+    """The version in folder `path` of a registry, from the cache if it is there unchanged, else downloaded.
+
+    Several processes may do so at once: each downloads into a folder of its own, the first to finish gives it the name.
+    Raises ArtifactError as `load_artifact` does.
+    """
+    where = store.where(path)
+    content = store.read(f"{path}/{MANIFEST}")
+    if content is None:
+        raise missing_file(where, MANIFEST)
+    manifest = read_manifest(content, where)
+    # Two registries may hold versions of the same name.
+    target = cache / hashlib.sha256(store.uri.encode()).hexdigest()[:16] / path
+    cached = _load_unchanged(target, manifest, threads)
+    if cached is not None:
+        return cached
+    try:
+        return _download(store, path, list(manifest["sha256"]), target, threads)
+    except OSError as error:
+        mend = "Check its rights and the space left, or set another cache."
+        raise ArtifactError(f"The model cache {target.parent} can't be written ({error.strerror}). {mend}") from error
+
+
+def _load_unchanged(target: Path, manifest: dict[str, Any], threads: int) -> Artifact | None:
+    """The version in the cache, or None if it is not there; a damaged one is removed."""
+    if not target.exists():
+        return None
+    try:
+        artifact = load_artifact(target, threads)
+        if artifact.manifest == manifest:
+            return artifact
+        logger.warning("%s is another model than the registry has: downloading it again.", target)
+    except ArtifactError as error:
+        logger.warning("%s Downloading it again.", error)
+    _discard(target)
+    return None
+
+
+def _download(store: Store, path: str, files: Sequence[str], target: Path, threads: int) -> Artifact:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as temporary:
+        folder = Path(temporary) / target.name
+        folder.mkdir()
+        for name in files:
+            content = store.read(f"{path}/{name}")
+            if content is None:
+                raise missing_file(store.where(path), name)
+            (folder / name).write_bytes(content)
+        artifact = load_artifact(folder, threads, store.where(path))
+        _give_name(folder, target)
+    return replace(artifact, folder=target)
+
+
+def _give_name(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError:
+        # Another loader was faster: its copy is as good as ours. Anything else is an error.
+        if not (target / MANIFEST).is_file():
+            raise
+
+
+def _discard(target: Path) -> None:
+    """Out of sight at once, so that no other loader meets a half-deleted folder."""
+    doomed = tempfile.mkdtemp(prefix=".discard-", dir=target.parent)
+    try:
+        os.replace(target, Path(doomed) / target.name)
+    except FileNotFoundError:
+        logger.debug("%s was discarded by another loader.", target)
+    shutil.rmtree(doomed)

@@ -1,0 +1,132 @@
+"""The few operations that a registry needs of a folder or a bucket, with errors for people.
+
+Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID and friends, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from registry.errors import RegistryError, UnreachableError
+from transforms.errors import closest
+
+_CLOUD = ("s3", "gs", "abfs", "abfss", "az")
+_RIGHTS = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+
+
+class Store:
+    """A folder on this machine or in a cloud. Nothing is opened before it is used; paths are relative to its address."""
+
+    def __init__(self, uri: str) -> None:
+        self.local = _local_path(uri)
+        self.uri = uri.rstrip("/") if self.local is None else str(self.local)
+        if self.local is None:
+            _check_cloud(uri)
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, or None if it is not there."""
+        with self._errors("read"):
+            try:
+                return bytes(obstore.get(self._open(), path).bytes())
+            except FileNotFoundError as error:
+                self._refuse_missing_bucket(error)
+                return None
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file that is not there yet, all or nothing; False if the file is there with another content.
+
+        The same content counts as written by us: after a lost answer the client repeats the request by itself.
+        """
+        with self._errors("written"):
+            try:
+                obstore.put(self._open(create=True), path, content, mode="create")
+            except AlreadyExistsError:
+                return self.read(path) == content
+            except FileNotFoundError as error:
+                self._refuse_missing_bucket(error)
+                raise
+            return True
+
+    def folders(self, path: str = "") -> list[str]:
+        """The names of the folders directly in a folder, none if it is not there."""
+        with self._errors("read"):
+            found = obstore.list_with_delimiter(self._open(), path or None)["common_prefixes"]
+            return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    def files(self, path: str) -> list[str]:
+        """The names of the files directly in a folder, none if it is not there."""
+        with self._errors("read"):
+            found = obstore.list_with_delimiter(self._open(), path)["objects"]
+            return sorted(item["path"].rpartition("/")[2] for item in found)
+
+    def where(self, path: str) -> str:
+        """The full address of a path, for messages."""
+        return f"{self.uri}/{path}"
+
+    def _open(self, create: bool = False) -> ObjectStore:
+        if self.local is None:
+            return self._cloud
+        if self.local.exists() and not self.local.is_dir():
+            raise RegistryError(f"{self.local} is a file, so it can't be a registry. Name a folder with --registry.")
+        if not create and not self.local.exists():
+            raise RegistryError(f"There is no registry at {self.local}. Train a model into it first, or name another one with --registry.")
+        return LocalStore(self.local, mkdir=create)
+
+    @cached_property
+    def _cloud(self) -> ObjectStore:
+        # Three tries: a wrong address must not take minutes. The default timeout of 30 s is short for a large forest.
+        return from_url(
+            self.uri,
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=60)},
+            client_options={"connect_timeout": "5s", "timeout": "300s", "allow_http": True},
+        )
+
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except _RIGHTS as error:
+            raise RegistryError(
+                f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check the credentials."
+            ) from error
+        except (BaseError, OSError) as error:
+            self._refuse_missing_bucket(error)
+            mend = "Check the address, or try again." if self.local is None else "Check its rights and the space left on its disk."
+            raise UnreachableError(f"{self.uri} could not be {action}: {_short(error)} {mend}") from error
+
+    def _refuse_missing_bucket(self, error: Exception) -> None:
+        if "NoSuchBucket" in str(error):
+            raise RegistryError(f"{self.uri}: the bucket does not exist. Create it, or name another registry with --registry.") from error
+
+
+def _local_path(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(uri).expanduser().absolute() if len(parts.scheme) < 2 else None
+
+
+def _check_cloud(uri: str) -> None:
+    parts = urlsplit(uri)
+    if parts.scheme not in _CLOUD:
+        raise RegistryError(
+            f'"{uri}" can\'t be a registry: no such store "{parts.scheme}".{closest(parts.scheme, _CLOUD)} '
+            f"Name a folder, or an address that starts with {', '.join(f'{name}://' for name in _CLOUD)}."
+        )
+    if not parts.netloc:
+        raise RegistryError(f'"{uri}" names no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
+
+
+def _short(error: Exception) -> str:
+    """The store's own words without its debug output, as one sentence."""
+    text = " ".join(str(error).partition("\n\nDebug source")[0].split())
+    text = text if len(text) <= 400 else text[:400] + " …"
+    return text if text.endswith(".") else text + "."
