@@ -18,7 +18,7 @@ def render_report(manifest: Mapping[str, Any], dataset_manifest: Mapping[str, An
     """
     here = files(__name__)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=view.percent, count=view.count, bytes=view.bytes_text, breakable=view.breakable)
+    environment.filters.update(percent=view.percent, count=view.count, bytes=view.bytes_text, breakable=view.breakable, when=view.when)
     template = environment.from_string(here.joinpath("template.html").read_text("utf-8"))
     style = Markup(here.joinpath("style.css").read_text("utf-8"))  # our own file, not data
     return template.render(view.page(manifest, dataset_manifest), charts=charts, style=style)
