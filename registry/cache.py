@@ -10,18 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
 from registry.errors import ArtifactError
 from registry.store import Store
 
 logger = logging.getLogger(__name__)
-
-
-def default_cache() -> Path:
-    """Where versions are kept if the settings name no folder."""
-    return platformdirs.user_cache_path("nightprice") / "models"
 
 
 def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:

@@ -12,21 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
-from registry.cache import default_cache, load_cached
+from registry.cache import load_cached
 from registry.errors import ConflictError, RegistryError
 from registry.store import Store
 from transforms.errors import closest
 
 CHAMPION = "champion"
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A version starts with a digit and an alias with a letter: a reference can't be read in two ways.
 _VERSION = re.compile(r"[0-9][A-Za-z0-9._-]*")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_REF = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9._-]*)")
+_REF = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 # What `versions` tells about each version.
 _SUMMARY = ("name", "version", "created", "estimator", "metrics", "dataset")
@@ -39,10 +41,10 @@ class Registry:
     trying again may help.
     """
 
-    def __init__(self, uri: str, cache_dir: Path | None = None) -> None:
-        """`cache_dir` keeps the versions that were loaded from a cloud (default: the user's cache folder)."""
+    def __init__(self, uri: str, cache_dir: str | Path | None = None) -> None:
+        """`cache_dir` keeps the versions that were loaded from a cloud, in a folder "models" (default: the user's cache folder)."""
         self._store = Store(uri)
-        self._cache = cache_dir or default_cache()
+        self._cache = Path(cache_dir or platformdirs.user_cache_path("nightprice")) / "models"
 
     @property
     def uri(self) -> str:
@@ -58,6 +60,7 @@ class Registry:
         if artifact.name != name:
             raise RegistryError(f'{folder} holds the model "{artifact.name}", not "{name}". Publish it under its own name.')
         path = _version_path(name, artifact.version)
+        self._store.make()
         contents = {file: (folder / file).read_bytes() for file in artifact.manifest["sha256"]}
         if self._store.read(f"{path}/{MANIFEST}") not in (None, contents[MANIFEST]):
             raise self._exists(artifact.ref, MANIFEST)
@@ -208,13 +211,13 @@ class Registry:
 
 
 def _version_path(name: str, version: str) -> str:
-    _check(_NAME, name, "a model", "a letter")
+    _check(_NAME, name, "a model", "a letter or digit")
     _check(_VERSION, version, "a version", "a digit")
     return f"{name}/versions/{version}"
 
 
 def _alias_path(name: str, alias: str) -> str:
-    _check(_NAME, name, "a model", "a letter")
+    _check(_NAME, name, "a model", "a letter or digit")
     _check(_ALIAS, alias, "an alias", "a letter")
     return f"{name}/aliases/{alias}"
 

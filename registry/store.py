@@ -31,6 +31,11 @@ class Store:
         if self.local is None:
             _check_cloud(uri)
 
+    def make(self) -> None:
+        """Make the folder if it is one of this machine; a bucket must be there."""
+        with self._errors("written"):
+            self._open(create=True)
+
     def read(self, path: str) -> bytes | None:
         """The content of a file, or None if it is not there."""
         with self._errors("read"):
