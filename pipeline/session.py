@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,10 @@ def _quiet_data() -> None:
     context = DataContext.get_current()
     context.target_max_block_size = BLOCK_BYTES
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Else Ray Data wraps what a function of ours raised, and the original is lost on the way from the worker.
+    context.raise_original_map_exception = True
+    # What it logs as an error, traces included, is raised as well, and ends as one sentence.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -109,11 +113,20 @@ def ray_errors() -> Iterator[None]:
 
 
 def _unwrapped(error: "RayError") -> BaseException:
+    from ray.exceptions import RayError as RayErrorType
+
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, NightpriceError):
-            return seen
+        # Ray's wrapper is also of the type of what it wraps, but its text is a trace.
+        if isinstance(seen, NightpriceError) and not isinstance(seen, RayErrorType):
+            return _without_advice(seen)
         if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
             return NightpriceError(f"No space left on the device: {seen}. Free some space or name another address; nothing was published.")
         seen = getattr(seen, "cause", None) or seen.__cause__
+    return error
+
+
+def _without_advice(error: NightpriceError) -> NightpriceError:
+    """The error without what Ray Data appends to every message: how often it tried, and how to make it try again."""
+    error.args = (re.split(r"\nFailed to .+ after \d+/\d+ attempt", str(error))[0],)
     return error
