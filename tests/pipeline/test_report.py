@@ -196,11 +196,11 @@ def test_every_number_appears() -> None:
 
 
 def test_confusion_matrix_shows_shares_of_rows() -> None:
-    drawn = str(charts.confusion_matrix([[3, 1], [0, 0]], ["A", "B"]))
+    drawn = str(charts.confusion_matrix([[3, 1], [0, 8]], ["A", "B"]))
 
     assert "A predicted as A: 3 (75%)" in drawn
     assert "A predicted as B: 1 (25%)" in drawn
-    assert re.findall(r'class="heat q(\d)( right)?"', drawn) == [("6", " right"), ("2", ""), ("0", ""), ("0", " right")]
+    assert re.findall(r'class="heat q(\d)( right)?"', drawn) == [("6", " right"), ("2", ""), ("0", ""), ("8", " right")]
 
 
 @pytest.mark.parametrize(("length", "width"), [(0.5, "50.00%"), (7.0, "100.00%"), (-1.0, "0.00%"), (math.nan, "0.00%")])

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from transforms.contract import FIELDS, Field
+from transforms.docs import contract_page
+
+PAGE = Path(__file__).parents[2] / "docs" / "data-contract.md"
+
+
+def test_committed_page_is_what_the_contract_prints() -> None:
+    assert PAGE.read_text("utf-8") == contract_page(), "Run: python -m transforms.docs > docs/data-contract.md"
+
+
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_every_field_has_its_row(item: Field) -> None:
+    row = next(line for line in contract_page().splitlines() if line.startswith(f"| `{item.name}` |"))
+
+    assert all(f"`{column}`" in row for column in item.columns)
+    assert item.description in row
+    assert row.count("|") == 7
