@@ -22,6 +22,7 @@ from transforms.contract import (
     accepted_schema,
     price_category,
 )
+from transforms.encode import UNKNOWN
 
 _PROBLEMS = {
     MISSING: "a required field is blank or its column is null",
@@ -29,6 +30,7 @@ _PROBLEMS = {
     NOT_ALLOWED: "the value is none of the allowed ones",
     OUT_OF_RANGE: "the number is outside the allowed range",
     BELOW_MINIMUM: "the price is lower than the minimum price",
+    UNKNOWN: "batch prediction only: the model has not learned this category",
 }
 # Arrow prints its floats by their names in C.
 _TYPES = {"float": "float32", "double": "float64"}
@@ -62,7 +64,8 @@ def _fields() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for item in FIELDS:
         columns = ", else ".join(f"`{name}`" for name in item.columns)
-        yield f"| `{item.name}` | {columns} | {_TYPES.get(str(item.type), str(item.type))} | {item.expected()} | {_required(item)} | {item.description} |"
+        kind = _TYPES.get(str(item.type), str(item.type))
+        yield f"| `{item.name}` | {columns} | {kind} | {item.expected()} | {_required(item)} | {item.description} |"
     yield ""
 
 
