@@ -70,6 +70,7 @@ def page(manifest: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, A
         "models": models,
         "panels": [panel for metric in METRICS if (panel := _panel(metric, models))],
         "headline": HEADLINE,
+        "rivals": _rivals(manifest),
         "classes": _classes(evaluation, manifest.get("pricing")),
         "importance": _bars(sorted(importance.items(), key=lambda item: -item[1])),
         "segments": [_segment(name, rows, evaluation) for name, rows in (evaluation.get("segments") or {}).items() if rows],
@@ -93,6 +94,22 @@ def _models(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     if majority:
         models.append({"name": f"always “{majority['label']}”", "tone": "quiet", "metrics": _constant(manifest["evaluation"])})
     return models
+
+
+def _rivals(manifest: Mapping[str, Any]) -> str:
+    """Which models the comparison is with, and on which rows."""
+    rows = manifest["evaluation"]["rows"]
+    said = [f"On {rows:,} held-out rows."]
+    for other in manifest.get("comparison") or ():
+        scored = other.get("rows", rows)
+        extent = "on the same rows" if scored == rows else f"on the {scored:,} of them that it can score"
+        ref = other.get("ref", other["name"])
+        said.append(f"{_capital(other['name'])}{f' is {ref},' if ref != other['name'] else ''} {extent}.")
+    return " ".join(said)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _constant(evaluation: Mapping[str, Any]) -> dict[str, float]:

@@ -96,7 +96,13 @@ def model() -> dict[str, Any]:
             "majority": {"label": "Low", "accuracy": 0.4099, "macro_f1": 0.1453},
         },
         "comparison": [
-            {"name": "notebook's forest", "metrics": {"accuracy": 0.6033, "macro_f1": 0.5361, "roc_auc": 0.8173, "ordinal_mae": 0.4471}}
+            {
+                "name": "the notebook's forest",
+                "ref": "listing-price@20261120T090000Z-9c8b7a",
+                "estimator": "random_forest",
+                "rows": 4774,
+                "metrics": {"accuracy": 0.6033, "macro_f1": 0.5361, "roc_auc": 0.8173, "ordinal_mae": 0.4471},
+            }
         ],
         "importance": {"neighbourhood": 0.327, "room_type": 0.673},
         "dataset": {"uri": "s3://listings/nyc", "version": "20261123T130000Z-9f8e7d", "rows": 31841},
@@ -144,7 +150,9 @@ def test_page_begins_with_what_the_model_is_worth() -> None:
     text = Page(render_report(model(), dataset())).text
 
     assert "listing-price@20261123T134500Z-1a2b3c" in text
-    assert "Right for 71.0% (± 0.7) of 4,774 listings it had not seen, against 60.3% (notebook's forest) and 41.0% (always “Low”)." in text
+    assert (
+        "Right for 71.0% (± 0.7) of 4,774 listings it had not seen, against 60.3% (the notebook's forest) and 41.0% (always “Low”)." in text
+    )
     assert "23 November 2026, 13:45 UTC" in text
     assert "10.6 points better" in text
     assert "0.139 better" in text
@@ -158,6 +166,16 @@ def test_worse_is_called_worse() -> None:
 
     assert "19.0 points worse" in text
     assert "0.208 worse" in text
+
+
+def test_models_of_the_comparison_are_named_in_full() -> None:
+    manifest = model()
+    same = Page(render_report(manifest, dataset())).text
+    manifest["comparison"][0]["rows"] = 4700
+    fewer = Page(render_report(manifest, dataset())).text
+
+    assert "On 4,774 held-out rows. The notebook's forest is listing-price@20261120T090000Z-9c8b7a, on the same rows." in same
+    assert "on the 4,700 of them that it can score." in fewer
 
 
 def _numbers(manifest: dict[str, Any], data: dict[str, Any]) -> list[str]:
