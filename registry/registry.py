@@ -64,7 +64,8 @@ class Registry:
         contents = {file: (folder / file).read_bytes() for file in artifact.manifest["sha256"]}
         if self._store.read(f"{path}/{MANIFEST}") not in (None, contents[MANIFEST]):
             raise self._exists(artifact.ref, MANIFEST)
-        for file in sorted(contents, key=lambda file: file == MANIFEST):
+        # All publishers in one order: whoever wins the first file that differs is the one who gets to the manifest.
+        for file in sorted(contents, key=lambda file: (file == MANIFEST, file)):
             if not self._store.create(f"{path}/{file}", contents[file]):
                 raise self._exists(artifact.ref, file)
         return artifact.version

@@ -4,6 +4,7 @@ Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID a
 AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,7 +20,6 @@ from registry.errors import RegistryError, UnreachableError
 from transforms.errors import closest
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
-_RIGHTS = (PermissionDeniedError, UnauthenticatedError, PermissionError)
 
 
 class Store:
@@ -98,12 +98,10 @@ class Store:
     def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except _RIGHTS as error:
-            raise RegistryError(
-                f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check the credentials."
-            ) from error
         except (BaseError, OSError) as error:
             self._refuse_missing_bucket(error)
+            if _is_about_rights(error):
+                raise RegistryError(f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check them.") from error
             mend = "Check the address, or try again." if self.local is None else "Check its rights and the space left on its disk."
             raise UnreachableError(f"{self.uri} could not be {action}: {_short(error)} {mend}") from error
 
@@ -130,8 +128,14 @@ def _check_cloud(uri: str) -> None:
         raise RegistryError(f'"{uri}" names no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
 
 
+def _is_about_rights(error: Exception) -> bool:
+    """obstore gives only some of them an error of their own."""
+    words = ("Permission denied", "Read-only file system", "403 Forbidden", "401 Unauthorized")
+    return isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or any(word in str(error) for word in words)
+
+
 def _short(error: Exception) -> str:
-    """The store's own words without its debug output, as one sentence."""
-    text = " ".join(str(error).partition("\n\nDebug source")[0].split())
-    text = text if len(text) <= 400 else text[:400] + " …"
-    return text if text.endswith(".") else text + "."
+    """The store's own words as one sentence, without its debug output; of an answer in XML or HTML, only the code."""
+    text = str(error).partition("\n\nDebug source")[0]
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    return " ".join(text.partition(": <")[0].split()).rstrip(".") + (f" ({code[1]})." if code else ".")

@@ -1,0 +1,206 @@
+"""A model folder scores as the estimator did, or it is refused with one sentence."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from typing import Any
+
+import numpy as np
+import pytest
+
+from registry import artifact as format_of_models
+from registry.artifact import FORMAT, load_artifact, write_artifact
+from registry.errors import ArtifactError
+from tests.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
+from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
+
+FILES = ["manifest.json", "model.onnx", "golden.json", "report.html"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_artifact(tmp_path / "model")
+
+
+def test_a_written_model_scores_as_its_estimator_with_and_without_missing_values(folder: Path) -> None:
+    weights = np.random.default_rng(0).normal(0, 0.1, (17, 4)).astype(np.float32)
+    model = load_artifact(folder)
+    assert np.isnan(golden_rows()).any()
+    np.testing.assert_allclose(model.predict(golden_rows()), tiny_probabilities(golden_rows(), weights), atol=1e-6)
+    assert model.predict(golden_rows()).dtype == np.float32
+
+
+def test_a_model_knows_who_it_is(folder: Path) -> None:
+    model = load_artifact(folder, threads=2)
+    assert (model.ref, model.labels, model.pricing) == (f"listing-price@{FIRST}", ("Low", "Mid", "High", "Lux"), Pricing())
+    assert model.vocabulary.neighbourhood["Brooklyn"] == 4
+    assert model.manifest["format"] == FORMAT
+
+
+def test_no_rows_have_no_probabilities(folder: Path) -> None:
+    assert load_artifact(folder).predict(np.empty((0, 17), np.float32)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("shape", [(17,), (2, 16), (1, 2, 17)])
+def test_another_shape_is_an_error(folder: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\[n, 17\] is needed"):
+        load_artifact(folder).predict(np.zeros(shape, np.float32))
+
+
+def test_the_manifest_has_the_sha256_of_every_file(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest["sha256"]) == sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_named(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"model: {name} has changed since the model was written\. Restore the file"):
+        load_artifact(folder)
+
+
+def test_swapped_labels_are_seen(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"Low"', '"X"').replace('"Lux"', '"Low"').replace('"X"', '"Lux"'))
+    with pytest.raises(ArtifactError, match=r"manifest\.json has changed"):
+        load_artifact(folder)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ArtifactError, match=rf"model: {name} is missing\. Restore the file, or use another version\."):
+        load_artifact(folder)
+
+
+def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"is no model: it has no manifest\.json\. Name a folder"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null"])
+def test_a_manifest_that_is_no_object_is_named(folder: Path, content: str) -> None:
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"manifest\.json has changed"):
+        load_artifact(folder)
+
+
+def test_the_manifest_of_something_else_is_no_model(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"format": "parquet"}')
+    with pytest.raises(ArtifactError, match="names no format number, so this is no model of nightprice"):
+        load_artifact(folder)
+
+
+@contextmanager
+def written_by(name: str, value: Any) -> Iterator[None]:
+    """As another version of nightprice, whose constant has another value, writes models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(format_of_models, name, value)
+        yield
+
+
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    with written_by("FORMAT", FORMAT + 1):
+        folder = tiny_artifact(tmp_path / "model")
+    with pytest.raises(
+        ArtifactError, match=rf"has the model format {FORMAT + 1}, this nightprice reads up to {FORMAT}\. Upgrade nightprice\."
+    ):
+        load_artifact(folder)
+
+
+@pytest.mark.parametrize(("step", "mend"), [(1, "Upgrade nightprice"), (-1, "Train it again")])
+def test_another_contract_names_both_and_the_mend(tmp_path: Path, step: int, mend: str) -> None:
+    theirs = CONTRACT_VERSION + step
+    with written_by("CONTRACT_VERSION", theirs):
+        folder = tiny_artifact(tmp_path / "model", contract_version=theirs)
+    with pytest.raises(ArtifactError, match=rf"trained on contract {theirs} of a listing, this nightprice has {CONTRACT_VERSION}\. {mend}"):
+        load_artifact(folder)
+
+
+def test_other_features_are_refused(tmp_path: Path) -> None:
+    with written_by("FEATURES", FEATURES[::-1]):
+        folder = tiny_artifact(tmp_path / "model", features=list(FEATURES[::-1]))
+    with pytest.raises(ArtifactError, match="its features or labels are not those of its contract"):
+        load_artifact(folder)
+
+
+@pytest.mark.parametrize("shift", [2e-5, float("nan")])
+def test_other_probabilities_than_the_golden_ones_are_refused(tmp_path: Path, shift: float) -> None:
+    with pytest.raises(ArtifactError, match="gives the golden rows other probabilities than the trained estimator"):
+        load_artifact(tiny_artifact(tmp_path / "model", golden_shift=shift))
+
+
+def test_the_tolerance_is_not_zero(tmp_path: Path) -> None:
+    assert load_artifact(tiny_artifact(tmp_path / "model", golden_shift=5e-6)).version == FIRST
+
+
+def _write(folder: Path, onnx: bytes, **manifest: Any) -> Path:
+    golden = np.full((5, 4), 0.25, np.float32)
+    whole = {**tiny_manifest(), **manifest}
+    write_artifact(folder, manifest=whole, onnx=onnx, golden_features=golden_rows(), golden_probabilities=golden, files={})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("onnx", "problem"),
+    [
+        (b"no model", r"ONNX Runtime can't load model\.onnx"),
+        (tiny_onnx(np.zeros((5, 4), np.float32)), r"model\.onnx can't score the golden rows"),
+        (tiny_onnx(np.zeros((17, 3), np.float32)), r"model\.onnx gives \[5, 3\] probabilities, golden\.json has \[5, 4\]"),
+    ],
+)
+def test_a_model_that_can_not_score_is_refused(tmp_path: Path, onnx: bytes, problem: str) -> None:
+    with pytest.raises(ArtifactError, match=problem):
+        load_artifact(_write(tmp_path / "model", onnx))
+
+
+def test_a_model_folder_is_never_overwritten(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ArtifactError, match="is not empty"):
+        tiny_artifact(folder, seed=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"metrics": {"roc_auc": float("nan")}}, "JSON has no word for"),
+        ({"settings": {1, 2}}, "JSON has no word for"),
+        ({"labels": ["Low", "Mid", "Lux", "High"]}, "labels are not those"),
+    ],
+)
+def test_a_manifest_that_nobody_could_read_is_not_written(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ArtifactError, match=problem):
+        tiny_artifact(tmp_path / "model", **entry)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_incomplete_manifest_is_not_written(tmp_path: Path) -> None:
+    manifest = {key: value for key, value in tiny_manifest().items() if key != "vocabulary"}
+    golden = golden_rows()[:, :4]
+    with pytest.raises(ArtifactError, match="incomplete: vocabulary"):
+        write_artifact(tmp_path / "x", manifest=manifest, onnx=b"", golden_features=golden, golden_probabilities=golden, files={})
+
+
+def test_a_file_can_not_leave_its_folder(tmp_path: Path) -> None:
+    golden = golden_rows()[:, :4]
+    with pytest.raises(ArtifactError, match=r'"\.\./x" is no file name for a model'):
+        write_artifact(
+            tmp_path / "m", manifest=tiny_manifest(), onnx=b"", golden_features=golden, golden_probabilities=golden, files={"../x": b""}
+        )
+
+
+def test_a_full_disk_is_said_and_leaves_no_model(tmp_path: Path) -> None:
+    soft, hard = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (1500, hard))  # the model is smaller, its manifest is not
+    try:
+        with pytest.raises(ArtifactError, match=r"model can't be written \(File too large\)\. Check its rights and the space left"):
+            tiny_artifact(tmp_path / "model")
+    finally:
+        setrlimit(RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(ArtifactError):
+        load_artifact(tmp_path / "model")

@@ -1,0 +1,189 @@
+"""A store that can't be used says what it is and what to do, and an answer that got lost changes nothing."""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from threading import Thread
+
+import pytest
+
+from registry.errors import RegistryError, UnreachableError
+from registry.registry import Registry
+from registry.store import Store
+from tests.s3_rig import Bucket
+from tests.tiny_model import FIRST, NAME, tiny_artifact
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("s4://bucket/x", 'no such store "s4".'),
+        ("s3://", '"s3://" names no bucket. Write s3://BUCKET/FOLDER.'),
+        ("https://example.org/x", 'no such store "https".'),
+    ],
+)
+def test_an_address_that_can_be_no_registry(uri: str, message: str) -> None:
+    with pytest.raises(RegistryError) as error:
+        Registry(uri)
+    assert message in str(error.value)
+
+
+def test_a_folder_can_be_written_in_several_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a b").mkdir()
+    found = {Store(uri).local for uri in ("a b", "./a b/", str(tmp_path / "a b"), f"file://{tmp_path}/a%20b", "~/a b")}
+    assert found == {tmp_path / "a b"}
+
+
+def test_reading_a_registry_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"There is no registry at .*/none\. Train a model into it first, or name another"):
+        Registry(str(tmp_path / "none")).versions(NAME)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_is_no_registry(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RegistryError, match="is a file, so it can't be a registry"):
+        Registry(str(tmp_path / "file")).names()
+
+
+def test_a_folder_without_rights(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir(mode=0o500)
+    model = tiny_artifact(tmp_path / "model")
+    with (
+        as_nobody(tmp_path),
+        pytest.raises(RegistryError, match=r"registry must not be (read|written) with the rights at hand: .*Permission denied"),
+    ):
+        Registry(str(tmp_path / "registry")).publish(model, NAME)
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Root may do everything: become somebody else who can reach the folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for parent in (folder, *folder.parents[:3]):
+        if parent.stat().st_uid == 0 and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_full_disk_publishes_nothing(tmp_path: Path) -> None:
+    model = tiny_artifact(tmp_path / "model")
+    registry = Registry(str(tmp_path / "registry"))
+    soft, hard = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (1500, hard))
+    try:
+        with pytest.raises(
+            RegistryError, match=r"could not be written: .*File too large.* Check its rights and the space left on its disk\."
+        ):
+            registry.publish(model, NAME)
+    finally:
+        setrlimit(RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(RegistryError, match="holds no model"):
+        registry.versions(NAME)
+
+
+def test_a_bucket_that_does_not_exist(s3: Bucket, tmp_path: Path) -> None:
+    registry = Registry(f"{s3.uri}-other/models")
+    model = tiny_artifact(tmp_path / "model")
+    for action in (registry.names, lambda: registry.publish(model, NAME), lambda: registry.load(f"{NAME}@champion")):
+        with pytest.raises(RegistryError, match=r"the bucket does not exist\. Create it, or name another registry"):
+            action()
+
+
+def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(UnreachableError, match=r"s3://bucket/x could not be read: .* Check the address, or try again\."):
+        Registry("s3://bucket/x").names()
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[str]:
+    """A server that answers every request so, and its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            answer(self)
+
+        do_PUT = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [(403, RegistryError, "must not be read with the rights at hand"), (503, UnreachableError, "could not be read")],
+)
+def test_a_store_that_refuses(status: int, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(lambda request: request.send_error(status)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(error, match=message):
+            Registry("s3://bucket/x").resolve(f"{NAME}@champion")
+
+
+class LosesAnAnswer:
+    """Hands requests on to a server, and breaks off the first answer to a request that writes `path`."""
+
+    def __init__(self, server: str, path: str) -> None:
+        self._server, self._path, self.lost = server, path, 0
+
+    def __call__(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        headers = {"Content-Type": "application/octet-stream", **dict(request.headers.items()), "Connection": "close"}
+        forwarded = urllib.request.Request(self._server + request.path, body or None, headers, method=request.command)
+        try:
+            answer = urllib.request.urlopen(forwarded)
+        except urllib.error.HTTPError as error:
+            answer = error
+        content = answer.read()
+        if request.command == "PUT" and request.path.endswith(self._path) and not self.lost:
+            self.lost += 1
+            request.close_connection = True
+            return
+        request.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                request.send_header(name, value)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "model.onnx", "00000001.json"])
+def test_a_lost_answer_does_not_turn_a_success_into_a_conflict(
+    s3: Bucket, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = LosesAnAnswer(s3.endpoint, path)
+    with answering(proxy) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        registry = Registry(s3.uri, tmp_path / "cache")
+        registry.publish(tiny_artifact(tmp_path / "model"), NAME)
+        assert registry.promote(NAME, FIRST, "champion", "").number == 1
+        assert len(registry.history(NAME, "champion")) == 1
+    assert proxy.lost == 1
