@@ -5,8 +5,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from pipeline.address import without_password
 from pipeline.io import files
 from pipeline.io.base import scheme_of
 
@@ -52,16 +52,3 @@ def describe_sources(uri: str) -> list[dict[str, Any]]:
         return [{"path": without_password(uri)}]
     _, found = files.listing(uri)
     return [{"path": item.path, "size": item.size, "modified": item.mtime.isoformat() if item.mtime else None} for item in found]
-
-
-def without_password(uri: str) -> str:
-    """An address fit for logs and manifests.
-
-    >>> without_password("postgresql://ann:secret@db/prices")
-    'postgresql://ann@db/prices'
-    """
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()

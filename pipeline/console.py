@@ -1,0 +1,190 @@
+"""What a command shows: its result on standard output, everything else on standard error, and every error as one message."""
+
+import errno
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipeline.extras import install_line
+from transforms.errors import NightpriceError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+INTERRUPTED = 130
+# Wide enough that a table of models is not broken where there is no terminal to measure: logs, pipes, CI.
+WIDTH_WITHOUT_TERMINAL = 130
+_NOTHING_LOST = "Nothing was published: what was live stays live."
+
+
+@dataclass
+class Screen:
+    """Where a command writes: `result` once at its end, `working` and `note` on the way."""
+
+    stdout: TextIO
+    as_json: bool
+
+    @cached_property
+    def _notes(self) -> "Console":
+        return _console(sys.stderr)
+
+    def result(self, data: Mapping[str, Any], *shown: "RenderableType") -> None:
+        """The outcome: one JSON object for machines, or tables for people."""
+        if self.as_json:
+            print(json.dumps(plain(data), ensure_ascii=False, allow_nan=False), file=self.stdout, flush=True)
+            return
+        console = _console(self.stdout)
+        for item in shown:
+            console.print(item)
+        self.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """One line for people on the way."""
+        self._notes.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows that long work goes on, with the time it takes; without a terminal one line says that it began."""
+        console = self._notes
+        if not console.is_terminal:
+            console.print(f"{what} …", markup=False, highlight=False)
+            yield
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task(what, total=None)
+            yield
+
+
+@contextmanager
+def screen(as_json: bool) -> Iterator[Screen]:
+    """Keeps standard output for the result: libraries and Ray's processes that print there write to standard error.
+
+    The descriptor itself is redirected, because a child process and C code know nothing of `sys.stdout`.
+    """
+    stdout = sys.stdout
+    stdout.flush()
+    own = _is_descriptor(stdout, 1)
+    kept = os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors="replace") if own else stdout
+    if own:
+        os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield Screen(kept, as_json)
+    finally:
+        sys.stdout = stdout
+        if own:
+            os.dup2(kept.fileno(), 1)
+            # What a reader that went away did not take is lost in any case.
+            with suppress(BrokenPipeError):
+                kept.close()
+
+
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _console(stream: TextIO) -> "Console":
+    from rich.console import Console
+
+    return Console(file=stream, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL)
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's types: paths as text, numbers of numpy as numbers, what is no number as null.
+
+    >>> plain({"roc_auc": float("nan"), "at": Path("a/b")})
+    {'roc_auc': None, 'at': 'a/b'}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def report(error: BaseException, debug: bool, out: Screen) -> int:
+    """Say what went wrong, once, in a sentence; returns the exit code."""
+    message, code = explain(error)
+    if isinstance(error, BrokenPipeError):
+        return code
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    _console(sys.stderr).print(f"Error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if out.as_json:
+        out.result({"error": message, "exit_code": code})
+    return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """The message and the exit code of any error; Ray's wrapping and chains of causes are looked through."""
+    for cause in _causes(error):
+        if _is_ray(cause):
+            # Ray's wrapper may be of the cause's type too, but its text is a trace.
+            continue
+        if isinstance(cause, NightpriceError):
+            return str(cause), cause.exit_code
+        if isinstance(cause, KeyboardInterrupt):
+            return f"Interrupted. {_NOTHING_LOST}", INTERRUPTED
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return _explain_missing(cause.name), 1
+        if isinstance(cause, OSError) and (cause.errno or cause.strerror):
+            return _explain_system(cause), 1
+    root = list(_causes(error))[-1]
+    first_line = next((line.strip() for line in str(root).splitlines() if line.strip()), "no message")
+    found = f"{type(root).__name__}: {first_line.rstrip('.')}."
+    if _is_ray(root):
+        return f"Ray failed with {found} {_NOTHING_LOST} `--debug` shows the whole trace.", 1
+    return f"Unexpected {found} This is a defect; `--debug` shows where.", 1
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it; Ray keeps what a task raised in `cause`."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = getattr(current, "cause", None)
+        current = inner if isinstance(inner, BaseException) else current.__cause__
+
+
+def _is_ray(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] == "ray"
+
+
+def _explain_missing(module: str) -> str:
+    line = install_line(module)
+    mend = f"Install it: {line}" if line else f"Install it: pip install {module.partition('.')[0]}"
+    return f'This needs the Python module "{module}", which is not installed here. {mend}'
+
+
+def _explain_system(error: OSError) -> str:
+    what = os.strerror(error.errno) if error.errno else str(error.strerror)
+    where = f"{error.filename}: " if error.filename else ""
+    detail = "" if error.filename or str(error) == what else f" ({str(error).splitlines()[0]})"
+    mends = {
+        errno.ENOSPC: "Free some space, or write to another place.",
+        errno.EDQUOT: "Free some space, or write to another place.",
+        errno.EACCES: "Ask for the right to read and write there, or name another place.",
+        errno.EPERM: "Ask for the right to read and write there, or name another place.",
+        errno.EROFS: "Name a place that can be written.",
+        errno.ENOENT: "Check the name.",
+    }
+    return f"{where}{what}{detail}. {mends.get(error.errno or 0, '`--debug` shows where.')}"
