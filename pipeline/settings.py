@@ -46,11 +46,13 @@ class XGBoostSettings(_Section):
     early_stopping_rounds: Positive = Field(40, description="Stop after so many rounds without a better log loss on the validation slice.")
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the training rows that early stopping watches.")
     learning_rate: float = Field(0.05, gt=0, le=1, description="Shrinkage of every round (eta).")
-    max_depth: Annotated[int, Field(ge=1, le=20)] = Field(7, description="Depth of a tree.")
-    min_child_weight: float = Field(3.0, ge=0, description="Least sum of hessians in a leaf.")
+    max_depth: Annotated[int, Field(ge=1, le=20)] = Field(9, description="Depth of a tree.")
+    min_child_weight: float = Field(1.0, ge=0, description="Least sum of hessians in a leaf.")
     subsample: float = Field(0.8, gt=0, le=1, description="Share of rows per round.")
     colsample_bytree: float = Field(0.7, gt=0, le=1, description="Share of features per tree.")
-    reg_lambda: float = Field(2.0, ge=0, description="L2 penalty of leaf weights.")
+    reg_lambda: float = Field(5.0, ge=0, description="L2 penalty of leaf weights.")
+    reg_alpha: float = Field(0.5, ge=0, description="L1 penalty of leaf weights.")
+    class_balance: Share = Field(0.2, description="How far rare categories are weighed up: 0 not at all, 1 to the weight of frequent ones.")
     max_bin: Annotated[int, Field(ge=16, le=1024)] = Field(256, description="Histogram bins per feature; memory and precision of a split.")
 
 
@@ -86,6 +88,12 @@ class Settings(BaseSettings):
     model_name: str = Field("listing-price", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry.")
     registry: str = Field("./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://.")
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("nightprice")), description="Downloads and models fetched from a registry.")
+    training_storage: str | None = Field(
+        None, description="Where workers hand over what they trained: a folder or bucket that all nodes reach. None: a temporary folder."
+    )
+    training_cpus: float | None = Field(
+        None, gt=0, description="CPUs of each training worker. None: one, or less where that would leave none to read the data."
+    )
     xgboost: XGBoostSettings = Field(XGBoostSettings(), description="The default estimator.")
     random_forest: ForestSettings = Field(ForestSettings(), description="The notebook's estimator.")
     gate: GateSettings = Field(GateSettings(), description="The rule of `promote --if-better`.")

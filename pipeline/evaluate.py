@@ -1,0 +1,121 @@
+"""How good a model is on listings with a price: streamed through a pool of actors that hold the model."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from pipeline.datasets import Dataset
+from pipeline.metrics import Counts, summary
+from pipeline.split import Split
+from registry.artifact import Artifact, load_artifact
+from transforms.contract import FEATURES, PRICE, price_category
+from transforms.encode import UNKNOWN, encode_table
+from transforms.errors import NightpriceError
+from transforms.lift import distinct
+
+# What evaluation needs of accepted rows.
+COLUMNS = ("id", *FEATURES, PRICE.name)
+# Accuracy is broken down by these.
+SEGMENTS = ("neighbourhood", "room_type")
+BATCH_ROWS = 65_536
+# What a report calls the models of an estimator that has a story; others go by their reference.
+NAMES = {"random_forest": "the notebook's forest"}
+
+Evaluation = dict[str, Any]
+
+
+class EvaluationError(NightpriceError):
+    """Rows that no model can be evaluated on."""
+
+
+def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
+    """Evaluate a model on accepted rows with the columns COLUMNS.
+
+    The true category follows from the price by the model's own bins. Rows that the model can't score, such as those of
+    a neighbourhood it never saw, are counted under `unscorable` and are in no metric. Only counts reach the driver.
+    Raises EvaluationError if no row can be scored.
+    """
+    # The bytes travel, not a path: actors may run on machines that don't see this one's disk.
+    files = ray.put({name: (artifact.folder / name).read_bytes() for name in [*artifact.manifest["sha256"]]})
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    parts = rows.map_batches(
+        _Counter,
+        fn_constructor_args=(files,),
+        batch_format="pyarrow",
+        batch_size=BATCH_ROWS,
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, cpus - 1)),
+    )
+    total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
+    if not total.rows:
+        found = ", ".join(f"{reason} ({count:,})" for reason, count in total.unscorable.most_common(3))
+        raise EvaluationError(
+            f"{artifact.ref} can't score any of the rows: {found or 'there are none'}. Name a dataset of listings that the model knows."
+        )
+    return summary(total, artifact.labels)
+
+
+def evaluate_dataset(artifact: Artifact, dataset: Dataset, split: Split | None = None) -> Evaluation:
+    """Evaluate a model on a processed dataset: on all rows, or on the holdout rows of a split.
+
+    Raises EvaluationError for a dataset without prices.
+    """
+    if "pricing" not in dataset.manifest:
+        raise EvaluationError(f'"{dataset.uri}" was processed without prices: a model can only be evaluated on listings with a price.')
+    rows = dataset.rows(COLUMNS)
+    if split is not None:
+        rows = rows.map_batches(partial(_holdout, split=split), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    return evaluate(artifact, rows)
+
+
+def _holdout(table: pa.Table, split: Split) -> pa.Table:
+    return table.filter(pa.array(split.is_holdout(table["id"].to_numpy())))
+
+
+def count(table: pa.Table, artifact: Artifact) -> Counts:
+    """Score one batch of accepted rows with prices and count how it went."""
+    unknown = artifact.vocabulary.unknown(table)
+    bad = np.any([*unknown.values(), np.zeros(len(table), np.bool_)], axis=0)
+    known = table.filter(pa.array(~bad))
+    probabilities = artifact.predict(encode_table(known, artifact.vocabulary))
+    prices, indices = distinct(known[PRICE.name])
+    positions = [artifact.labels.index(price_category(price, artifact.pricing)) for price in prices]
+    counts = Counts.of(probabilities, np.array(positions, np.intp)[indices], {name: known[name].to_pylist() for name in SEGMENTS})
+    counts.unscorable = Counter({f"{name}:{UNKNOWN}": int(mask.sum()) for name, mask in unknown.items()})
+    return counts
+
+
+class _Counter:
+    """An actor that loads the model once and counts batch after batch."""
+
+    def __init__(self, files: "ray.ObjectRef[Mapping[str, bytes]]") -> None:
+        contents: Mapping[str, bytes] = ray.get(files)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in contents.items():
+                Path(folder, name).write_bytes(content)
+            self._artifact = load_artifact(Path(folder))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.table({"counts": pa.array([count(table, self._artifact).to_bytes()], pa.binary())})
+
+
+def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[dict[str, Any]]:
+    """Other models on the same rows, as the manifest keeps them; `name` is for people."""
+    return [
+        {
+            "name": NAMES.get(other.manifest["estimator"], other.ref),
+            "ref": other.ref,
+            "estimator": other.manifest["estimator"],
+            "rows": found["rows"],
+            "metrics": found["metrics"],
+        }
+        for other, found in others
+    ]

@@ -1,0 +1,181 @@
+"""The default estimator: gradient boosted trees, every worker streaming its share of the rows into XGBoost."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray.train
+import xgboost
+from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
+
+from pipeline.settings import Settings
+from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
+from pipeline.train.matrix import Spool, read_pieces
+from pipeline.train.onnx_export import Trees, to_onnx
+from transforms.contract import FEATURES
+from transforms.encode import Matrix
+
+BOOSTER_FILE = "booster.ubj"
+# Metrics reach Ray Train's dashboard every so many rounds: each report is a barrier between the workers.
+_REPORT_ROUNDS = 25
+
+
+class XGBoost(Estimator):
+    """XGBoost's multi-class trees on all 17 features, with early stopping on a slice of the training rows."""
+
+    def validation_share(self, settings: Settings) -> float:
+        return settings.xgboost.validation_share
+
+    def fit(self, job: Job) -> Trained:
+        trainer = XGBoostTrainer(
+            train_worker,
+            train_loop_config={
+                "parameters": parameters(job.settings, len(job.labels)),
+                "rounds": job.settings.xgboost.rounds,
+                "patience": job.settings.xgboost.early_stopping_rounds,
+                "max_bin": job.settings.xgboost.max_bin,
+                "threads": job.threads,
+                "weights": class_weights(job.counts, job.settings.xgboost.class_balance),
+            },
+            **job.trainer_options(split_rows=True),
+        )
+        booster = RayTrainReportCallback.get_model(fit(trainer), BOOSTER_FILE)
+        return trained(booster, job.sample, len(job.labels))
+
+
+def parameters(settings: Settings, categories: int) -> dict[str, Any]:
+    """XGBoost's parameters, in its own names."""
+    chosen = settings.xgboost
+    return {
+        "objective": "multi:softprob",
+        "eval_metric": "mlogloss",
+        "num_class": categories,
+        "tree_method": "hist",
+        "seed": settings.seed,
+        "max_bin": chosen.max_bin,
+        "learning_rate": chosen.learning_rate,
+        "max_depth": chosen.max_depth,
+        "min_child_weight": chosen.min_child_weight,
+        "subsample": chosen.subsample,
+        "colsample_bytree": chosen.colsample_bytree,
+        "reg_lambda": chosen.reg_lambda,
+        "reg_alpha": chosen.reg_alpha,
+        # Our own choice of what missing is, and the same start on every worker.
+        "base_score": 0.5,
+    }
+
+
+def class_weights(counts: list[int], balance: float) -> list[float]:
+    """A weight for the rows of each category: 1 for `balance` 0, inverse to its frequency for 1.
+
+    >>> class_weights([300, 100], 1.0)
+    [0.6666666666666666, 2.0]
+    """
+    mean = sum(counts) / len(counts)
+    return [(mean / max(count, 1)) ** balance for count in counts]
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
+    with tempfile.TemporaryDirectory() as folder:
+        training, validation = Spool(Path(folder), "training"), Spool(Path(folder), "validation")
+        for piece in read_pieces(ray.train.get_dataset_shard("train")):
+            training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
+            validation.append(piece.features[piece.validation], piece.labels[piece.validation])
+        options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
+        matrix = quantile_matrix(training, **options)
+        xgboost.train(
+            {**config["parameters"], "nthread": options["nthread"]},
+            matrix,
+            num_boost_round=config["rounds"],
+            evals=[(quantile_matrix(validation, **options, ref=matrix), "validation")],
+            callbacks=[
+                # The callbacks run in this order: the best rounds are cut out first, then reported.
+                xgboost.callback.EarlyStopping(config["patience"], save_best=True),
+                _Report(filename=BOOSTER_FILE),
+            ],
+            verbose_eval=False,
+        )
+
+
+class _Report(RayTrainReportCallback):
+    """Ray's callback, which reports the validation loss, every few rounds instead of every round."""
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
+        if epoch % _REPORT_ROUNDS == 0:
+            super().after_iteration(model, epoch, evals_log)
+        return False
+
+
+def quantile_matrix(spool: Spool, weights: npt.NDArray[np.float32], **options: Any) -> xgboost.QuantileDMatrix:
+    """The rows of a spool as XGBoost's histogram bins: one or two bytes a value; NaN is missing.
+
+    `weights` holds one weight for each category. A matrix to evaluate on takes the bins of another, its `ref`.
+    """
+    return xgboost.QuantileDMatrix(_SpoolIterator(spool, weights), missing=np.nan, **options)
+
+
+class _SpoolIterator(xgboost.DataIter):
+    """Feeds a spool to XGBoost, a batch at a time."""
+
+    def __init__(self, spool: Spool, weights: npt.NDArray[np.float32]) -> None:
+        super().__init__()
+        self._spool, self._weights = spool, weights
+        self.reset()
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        features, labels = batch
+        input_data(data=features, label=labels.astype(np.float32), weight=self._weights[labels])
+        return True
+
+    def reset(self) -> None:
+        self._batches: Iterator[Any] = self._spool.batches()
+
+
+def trained(booster: xgboost.Booster, sample: Matrix, categories: int) -> Trained:
+    """The booster as ONNX, with what it says of the rows of `sample`, its file and its importances."""
+    expected = booster.inplace_predict(sample, missing=np.nan)
+    gain = booster.get_score(importance_type="total_gain")
+    shares = np.array([gain.get(f"f{position}", 0.0) for position in range(len(FEATURES))])
+    return Trained(
+        onnx=booster_to_onnx(booster, categories),
+        expected=np.asarray(expected, np.float64).reshape(len(sample), categories),
+        importance={name: float(share) for name, share in zip(FEATURES, shares / max(shares.sum(), 1e-12), strict=True)},
+        files={BOOSTER_FILE: bytes(booster.save_raw("ubj"))},
+        facts={"rounds": booster.num_boosted_rounds()},
+    )
+
+
+def booster_to_onnx(booster: xgboost.Booster, categories: int) -> bytes:
+    """A multi:softprob booster as one ONNX operator, from XGBoost's documented JSON model."""
+    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    model = learner["gradient_booster"]["model"]
+    trees, category = model["trees"], np.array(model["tree_info"])
+    left = np.concatenate([tree["left_children"] for tree in trees])
+    conditions = np.concatenate([tree["split_conditions"] for tree in trees])
+    number = np.repeat(np.arange(len(trees)), [len(tree["left_children"]) for tree in trees])
+    leaf = np.flatnonzero(left < 0)
+    return to_onnx(
+        Trees(
+            tree=number,
+            feature=np.concatenate([tree["split_indices"] for tree in trees]),
+            threshold=conditions,
+            left=left,
+            right=np.concatenate([tree["right_children"] for tree in trees]),
+            missing_left=np.concatenate([tree["default_left"] for tree in trees]),
+            leaf=leaf,
+            category=category[number[leaf]],
+            # A leaf's condition is its weight.
+            weight=conditions[leaf],
+        ),
+        mode="BRANCH_LT",
+        categories=categories,
+        post_transform="SOFTMAX",
+    )

@@ -1,0 +1,173 @@
+"""The notebook's model: a random forest on five features, its trees divided among the workers."""
+
+import io
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray.train
+from ray.train import Checkpoint
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.class_weight import compute_sample_weight
+
+from pipeline.settings import ForestSettings
+from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
+from pipeline.train.matrix import read_pieces
+from pipeline.train.onnx_export import Trees, to_onnx
+from transforms.contract import FEATURES
+from transforms.encode import Matrix
+
+# The notebook's features, in its order: tree after tree, sampling of features depends on it.
+NOTEBOOK_FEATURES = ("neighbourhood", "room_type", "accommodates", "bathrooms", "bedrooms")
+_COLUMNS = [FEATURES.index(name) for name in NOTEBOOK_FEATURES]
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class RandomForest(Estimator):
+    """scikit-learn's random forest, tree by tree: every tree depends on its seed alone, not on who grows it."""
+
+    def fit(self, job: Job) -> Trained:
+        trainer = DataParallelTrainer(
+            train_worker,
+            train_loop_config={
+                "seeds": tree_seeds(job.settings.seed, job.settings.random_forest.trees).tolist(),
+                "forest": job.settings.random_forest.model_dump(),
+                "categories": len(job.labels),
+                "sample": job.sample,
+                "threads": job.threads,
+            },
+            **job.trainer_options(split_rows=False),
+        )
+        with fit(trainer).as_directory() as folder:
+            return merged([_load(Path(folder, f"trees-{rank}.npz")) for rank in range(job.workers)], len(job.labels))
+
+
+def tree_seeds(seed: int, trees: int) -> npt.NDArray[np.int64]:
+    """One seed per tree: those that scikit-learn's RandomForestClassifier(random_state=seed) gives its trees."""
+    random = np.random.RandomState(seed)
+    return np.array([random.randint(np.iinfo(np.int32).max) for _ in range(trees)], np.int64)
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What every Ray Train worker runs: read all rows, grow its trees, report them.
+
+    Every worker needs all rows: five small columns, about 30 bytes a row.
+    """
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    features, labels = _rows_in_order()
+    numbers = range(rank, len(config["seeds"]), workers)
+    grown = grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, f"trees-{rank}.npz").write_bytes(_saved(grown))
+        ray.train.report({"trees": len(numbers)}, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _rows_in_order() -> tuple[Matrix, npt.NDArray[np.int8]]:
+    """All rows, sorted: a bootstrap sample picks rows by position, and Ray Data may hand them out in any order."""
+    pieces = [(piece.ids, piece.features[:, _COLUMNS], piece.labels) for piece in read_pieces(ray.train.get_dataset_shard("train"))]
+    ids, features, labels = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    order = np.lexsort((labels, *features.T, ids))
+    return features[order], labels[order]
+
+
+def grow(features: Matrix, labels: npt.NDArray[np.int8], seeds: dict[int, int], config: dict[str, Any]) -> Arrays:
+    """Grow the trees with the given numbers and seeds; returns their nodes, and what they add up to on the sample.
+
+    `features` is float32 [n, 5], `labels` int8 [n].
+    """
+    settings = ForestSettings(**config["forest"])
+    balance = "balanced" if settings.class_weight == "balanced" else None
+    weights = compute_sample_weight(balance, labels)
+    sample = config["sample"][:, _COLUMNS]
+    total = np.zeros((len(sample), config["categories"]))
+    importance = np.zeros(len(NOTEBOOK_FEATURES))
+    parts = []
+    # scikit-learn grows a tree without holding Python's lock: threads do, and the data is there once.
+    with ThreadPoolExecutor(threads(config["threads"])) as pool:
+        trees = pool.map(lambda seed: grow_tree(features, labels, weights, seed, settings), seeds.values())
+        for number, tree in zip(seeds, trees, strict=True):
+            total[:, tree.classes_] += tree.predict_proba(sample)
+            importance += tree.feature_importances_
+            parts.append(_nodes(tree, number, config["categories"]))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} | {"total": total, "importance": importance}
+
+
+def grow_tree(
+    features: Matrix, labels: npt.NDArray[np.int8], weights: npt.NDArray[Any], seed: int, settings: ForestSettings
+) -> DecisionTreeClassifier:
+    """One tree on a bootstrap sample, exactly as scikit-learn's RandomForestClassifier grows a tree with this seed."""
+    rows = len(labels)
+    picked = np.bincount(np.random.RandomState(seed).randint(0, rows, rows, dtype=np.int32), minlength=rows)
+    tree = DecisionTreeClassifier(
+        max_features="sqrt", max_depth=settings.max_depth, min_samples_leaf=settings.min_samples_leaf, random_state=seed
+    )
+    return tree.fit(features, labels, sample_weight=weights * picked)
+
+
+def _nodes(fitted: DecisionTreeClassifier, number: int, categories: int) -> Arrays:
+    """The arrays of one tree, with the probabilities of its leaves."""
+    tree = fitted.tree_
+    share = np.zeros((tree.node_count, categories), np.float32)
+    values = tree.value[:, 0, :]
+    share[:, fitted.classes_] = values / values.sum(axis=1, keepdims=True)
+    return {
+        "tree": np.full(tree.node_count, number, np.int32),
+        "feature": tree.feature.astype(np.int8),
+        "threshold": float32_below(tree.threshold),
+        "left": tree.children_left.astype(np.int32),
+        "right": tree.children_right.astype(np.int32),
+        "missing_left": tree.missing_go_to_left.astype(np.bool_),
+        "share": share,
+    }
+
+
+def float32_below(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """The largest float32 not above each threshold: a float32 value is below the one exactly if it is below the other."""
+    rounded = thresholds.astype(np.float32)
+    return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
+def merged(parts: list[Arrays], categories: int) -> Trained:
+    """The trees of all workers as one forest, in the order of their numbers."""
+    nodes = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("total", "importance")}
+    order = np.argsort(nodes["tree"], kind="stable")
+    nodes = {name: values[order] for name, values in nodes.items()}
+    trees = int(nodes["tree"][-1]) + 1
+    leaf, category = np.nonzero((nodes["left"] < 0)[:, None] & (nodes["share"] > 0))
+    ensemble = Trees(
+        tree=nodes["tree"],
+        feature=np.array(_COLUMNS)[np.maximum(nodes["feature"], 0)],
+        threshold=nodes["threshold"],
+        left=nodes["left"],
+        right=nodes["right"],
+        missing_left=nodes["missing_left"],
+        leaf=leaf,
+        category=category,
+        weight=nodes["share"][leaf, category].astype(np.float64) / trees,
+    )
+    expected = np.sum([part["total"] for part in parts], axis=0) / trees
+    importance = np.sum([part["importance"] for part in parts], axis=0)
+    return Trained(
+        onnx=to_onnx(ensemble, mode="BRANCH_LEQ", categories=categories),
+        expected=expected,
+        importance=dict.fromkeys(FEATURES, 0.0)
+        | dict(zip(NOTEBOOK_FEATURES, (importance / max(importance.sum(), 1e-12)).tolist(), strict=True)),
+        facts={"trees": trees, "nodes": len(order)},
+    )
+
+
+def _saved(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _load(file: Path) -> Arrays:
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)

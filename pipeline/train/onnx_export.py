@@ -1,0 +1,120 @@
+"""Tree ensembles as ONNX, written from the trees' own arrays.
+
+The converters that exist take 15 s for the notebook's forest and its 37 MB; this is the one operator they would write,
+with every split kept exact. `check_parity` proves it on real rows for every model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from transforms.contract import FEATURES
+from transforms.encode import Matrix
+from transforms.errors import NightpriceError
+
+INPUT, OUTPUT = "features", "probabilities"
+PARITY = 1e-5
+# Old enough for every ONNX Runtime of the last years, new enough for all that is used.
+_OPSET, _ML_OPSET, _IR_VERSION = 17, 3, 8
+
+Array = npt.NDArray[Any]
+
+
+class ExportError(NightpriceError):
+    """An exported model that does not compute what its estimator computes."""
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The nodes of all trees of an ensemble, tree after tree, each tree from its root at position 0.
+
+    `tree`, `feature`, `threshold`, `left`, `right`, `missing_left` are [nodes]; `left` and `right` are positions within
+    the tree, -1 at a leaf; `feature` counts in FEATURES. `leaf` [leaves], `category` and `weight` say what each leaf adds to
+    the score of which category: `leaf` is a position among all nodes.
+    """
+
+    tree: Array
+    feature: Array
+    threshold: Array
+    left: Array
+    right: Array
+    missing_left: Array
+    leaf: Array
+    category: Array
+    weight: Array
+
+
+def to_onnx(trees: Trees, mode: str, categories: int, post_transform: str = "NONE", base_values: Sequence[float] = ()) -> bytes:
+    """One TreeEnsembleClassifier: float32 [n, 17] `features` in, float32 [n, k] `probabilities` out.
+
+    `mode` is how a split sends a value left: BRANCH_LT (below the threshold, XGBoost) or BRANCH_LEQ (scikit-learn).
+    """
+    node_of_tree = _position_in_tree(trees.tree)
+    is_leaf = trees.left < 0
+    attributes: dict[str, Any] = {
+        "nodes_treeids": trees.tree.tolist(),
+        "nodes_nodeids": node_of_tree.tolist(),
+        "nodes_featureids": np.where(is_leaf, 0, trees.feature).tolist(),
+        "nodes_values": np.where(is_leaf, 0, trees.threshold).astype(np.float32).tolist(),
+        "nodes_modes": np.where(is_leaf, "LEAF", mode).tolist(),
+        "nodes_truenodeids": np.where(is_leaf, 0, trees.left).tolist(),
+        "nodes_falsenodeids": np.where(is_leaf, 0, trees.right).tolist(),
+        "nodes_missing_value_tracks_true": np.where(is_leaf, 0, trees.missing_left).astype(int).tolist(),
+        "class_treeids": trees.tree[trees.leaf].tolist(),
+        "class_nodeids": node_of_tree[trees.leaf].tolist(),
+        "class_ids": trees.category.tolist(),
+        "class_weights": trees.weight.astype(np.float32).tolist(),
+        "classlabels_int64s": list(range(categories)),
+        "post_transform": post_transform,
+    }
+    if len(base_values):
+        attributes["base_values"] = [float(value) for value in base_values]
+    node = helper.make_node("TreeEnsembleClassifier", [INPUT], ["category", OUTPUT], domain="ai.onnx.ml", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "nightprice",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, len(FEATURES)])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, categories])],
+    )
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="nightprice")
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _position_in_tree(tree: Array) -> Array:
+    """The position of each node within its tree, given the ascending numbers of the trees."""
+    starts = np.flatnonzero(np.r_[True, tree[1:] != tree[:-1]])
+    lengths = np.diff(np.r_[starts, len(tree)])
+    return np.arange(len(tree)) - np.repeat(starts, lengths)
+
+
+def with_missing(matrix: Matrix, seed: int = 0) -> Matrix:
+    """Rows to check a model on, float32 [2n, 17]: the given ones, and again with every fifth value missing."""
+    holes = np.random.default_rng(seed).random(matrix.shape) < 0.2
+    return np.concatenate([matrix, np.where(holes, np.float32(np.nan), matrix)])
+
+
+def check_parity(model: bytes, rows: Matrix, expected: Array, tolerance: float = PARITY) -> Matrix:
+    """The probabilities that ONNX Runtime computes for the rows, float32 [n, k].
+
+    Raises ExportError if any is further than `tolerance` from what the estimator computed.
+    """
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    computed: Matrix = session.run([OUTPUT], {INPUT: rows})[0]
+    difference = np.abs(computed.astype(np.float64) - expected).max(axis=1)
+    # A difference that is no number counts as the largest.
+    if not (difference <= tolerance).all():
+        worst = int(np.nan_to_num(difference, nan=np.inf).argmax())
+        raise ExportError(
+            f"The exported model differs from the trained one: {computed[worst].round(6).tolist()} instead of "
+            f"{np.asarray(expected)[worst].round(6).tolist()}, more than the {tolerance:g} allowed. Nothing was published. "
+            "Report it with the versions of onnx, onnxruntime and the estimator's library."
+        )
+    return computed
