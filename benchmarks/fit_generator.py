@@ -23,6 +23,7 @@ from pipeline.generate.model import (
     MOST_BEDROOMS,
     MOST_BEDS,
     MOST_HALF_BATHS,
+    TERM_SIZES,
     Codes,
     Floats,
     Listings,
@@ -157,18 +158,27 @@ def _shares(rows: Listings, boroughs: int, properties: int) -> dict[str, Any]:
         "shares": {
             "property": _counts(where, rows.property, boroughs * rooms, properties),
             "accommodates": _counts(rows.property, rows.accommodates, properties, guests),
-            "bedrooms": _counts(rows.room * guests + rows.accommodates, rows.bedrooms, rooms * guests, bedrooms),
-            "beds": _counts(rows.accommodates * bedrooms + rows.bedrooms, rows.beds, guests * bedrooms, MOST_BEDS + 1),
-            "half_baths": _counts(rows.room * bedrooms + rows.bedrooms, rows.half_baths, rooms * bedrooms, MOST_HALF_BATHS + 1),
+            "bedrooms": _pooled(_counts(rows.room * guests + rows.accommodates, rows.bedrooms, rooms * guests, bedrooms), guests),
+            "beds": _pooled(_counts(rows.accommodates * bedrooms + rows.bedrooms, rows.beds, guests * bedrooms, MOST_BEDS + 1), bedrooms),
+            "half_baths": _pooled(
+                _counts(rows.room * bedrooms + rows.bedrooms, rows.half_baths, rooms * bedrooms, MOST_HALF_BATHS + 1), bedrooms
+            ),
             "flags": _counts(where, place, boroughs * rooms, len(patterns)),
         },
     }
 
 
+def _pooled(counts: list[list[int]], inner: int) -> list[list[int]]:
+    """Counts [outer * inner, values]; a key that never occurred, but may be drawn, takes those of its inner half."""
+    table = np.array(counts).reshape(-1, inner, len(counts[0]))
+    filled: list[list[int]] = np.where(table.any(axis=2, keepdims=True), table, table.sum(axis=0)).reshape(-1, len(counts[0])).tolist()
+    return filled
+
+
 def _fit_price(rows: Listings, price: Floats, noise: float) -> dict[str, Any]:
     """A ridge regression of the log price on one-hot terms, and the residuals by level of the expected price."""
     terms = price_terms(rows)
-    sizes = {name: int(codes.max()) + 1 for name, codes in terms.items()}
+    sizes = {name: TERM_SIZES.get(name, int(codes.max()) + 1) for name, codes in terms.items()}
     starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
     columns = np.stack([codes + starts[name] for name, codes in terms.items()], axis=1)
     log_price = np.log(price)

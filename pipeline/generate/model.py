@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.amenities import AMENITIES
+from transforms.contract import ROOM_TYPES
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -64,6 +65,15 @@ class Listings:
     latitude: Floats = field(default_factory=lambda: np.empty(0))
     longitude: Floats = field(default_factory=lambda: np.empty(0))
     price: Codes = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+# How many codes the terms have that hold pairs, of which not all occur.
+TERM_SIZES = {
+    "room_accommodates": len(ROOM_TYPES) * (MOST_ACCOMMODATES + 1),
+    "entire_bedrooms": 2 * (MOST_BEDROOMS + 1),
+    "entire_half_baths": 2 * (MOST_HALF_BATHS + 1),
+    "beds": MOST_BEDS + 1,
+}
 
 
 def price_terms(rows: Listings) -> dict[str, Codes]:

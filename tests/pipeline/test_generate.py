@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.generate import BLOCK_ROWS, RAW_LAYOUT, generate
 from pipeline.generate.faults import FAULTS
-from pipeline.generate.model import Shares
+from pipeline.generate.model import Shares, listings_model
 from transforms.clean import CleanedTable, clean
 from transforms.contract import FEATURES, Pricing
 
@@ -196,3 +196,11 @@ def test_a_model_learns_from_them_about_as_much_as_from_real_ones(tmp_path: Path
     )
     accuracy = (model.predict(xgboost.DMatrix(matrix[held_out])) == category[held_out]).mean()
     assert 0.64 < accuracy < 0.73
+
+
+def test_every_combination_that_can_be_drawn_has_a_price() -> None:
+    drawn = listings_model().draw(300_000, np.random.default_rng(0))
+    assert drawn.price.min() >= 10
+    # What never occurred in the real listings must not fall to the end of a table.
+    assert (drawn.bedrooms >= 8).mean() < 0.001
+    assert (drawn.half_baths >= 15).mean() < 0.001

@@ -1,0 +1,107 @@
+"""The whole main job on generated listings: what `nightprice demo` does and shows."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.generate import generate
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+CHAMPION = "champion"
+ROWS = 40_000
+BATCH_ROWS = 5_000
+SHARDS = 8
+Note = Callable[[str], None]
+
+
+def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = print) -> dict[str, Any]:
+    """Generate `rows` listings, process them, train both estimators, promote the better model, score a batch with it.
+
+    `folder` then holds raw, dataset, registry, batch and scored; a second run replaces what was generated and adds versions
+    to the rest. Each step is told to `note` when it is done. Ray runs already, or the first step that needs it starts it.
+
+    Returns what happened, in JSON's types; `show` draws it.
+    """
+    from pipeline.predict import predict
+    from pipeline.process import process
+    from pipeline.train import train
+    from registry.registry import Registry
+
+    seconds: dict[str, float] = {}
+    raw, dataset, batch, scored = (str(folder / name) for name in ("raw", "dataset", "batch", "scored"))
+    settings = settings.override(registry=str(folder / "registry"))
+    with _step("generate", f"{rows:,} raw listings as messy as real ones, and {BATCH_ROWS:,} to score", seconds, note):
+        generate(rows, _emptied(raw), shards=SHARDS, seed=settings.seed)
+        generate(BATCH_ROWS, _emptied(batch), shards=2, seed=settings.seed + 1)
+    with _step("process", "every row accepted, or rejected with its reasons", seconds, note):
+        processed = process(raw, dataset, settings)
+    with _step("train the baseline", "the notebook's random forest", seconds, note):
+        forest = train(dataset, estimator="random_forest", registry=settings.registry, settings=settings)
+    with _step("train", "XGBoost on all 17 features, beside the forest on the same holdout rows", seconds, note):
+        boosted = train(dataset, estimator="xgboost", registry=settings.registry, settings=settings, compare=forest["model"])
+    best = max(boosted, forest, key=lambda model: model["metrics"]["roc_auc"])
+    with _step("promote", f"{best['model']} is the champion", seconds, note):
+        why = f"demo: best ROC AUC on the holdout listings, {best['metrics']['roc_auc']:.4f}"
+        record = Registry(settings.registry).promote(settings.model_name, best["model"].partition("@")[2], CHAMPION, why)
+    with _step("predict", f"a batch with {settings.model_name}@{CHAMPION}", seconds, note):
+        predicted = predict(f"{settings.model_name}@{CHAMPION}", batch, scored, settings)
+    return {
+        "folder": str(folder),
+        "rows": rows,
+        "seconds": seconds,
+        "dataset": {"uri": dataset} | {name: processed[name] for name in ("version", "rows", "reasons", "warnings")},
+        "models": {"notebook's forest": forest, "xgboost": boosted},
+        "champion": {"model": best["model"], **record.as_json()},
+        "report": str(best["report"]),
+        "scored": {"uri": scored} | {name: predicted[name] for name in ("version", "rows", "reasons", "warnings", "model")},
+    }
+
+
+def show(done: Mapping[str, Any]) -> list["RenderableType"]:
+    """What `demo` returned, for people: counts, metrics side by side, where the report lies, what to type next."""
+    from rich.text import Text
+
+    from pipeline import tables
+
+    champion = done["champion"]
+    folder = Path(done["folder"])
+    registry = f"--registry {folder / 'registry'}"
+    name = champion["model"].partition("@")[0]
+    return [
+        Text("\nProcessed", style="bold underline"),
+        tables.rows(done["dataset"], done["dataset"]["uri"]),
+        Text("\nTrained, and measured on listings that training never saw", style="bold underline"),
+        tables.metrics({title: model["metrics"] for title, model in done["models"].items()}),
+        Text.assemble(("\nPromoted  ", "bold"), f"{champion['model']} as {name}@{CHAMPION}"),
+        Text.assemble(("Report    ", "bold"), done["report"]),
+        Text("\nScored", style="bold underline"),
+        tables.rows(done["scored"], done["scored"]["uri"]),
+        Text(f"\nDone in {sum(done['seconds'].values()):.0f} s.\n"),
+        tables.next_steps(
+            f"nightprice models {registry}",
+            f"nightprice history {registry}",
+            f"nightprice process --source YOUR_LISTINGS.csv.gz --sink {folder / 'yours'}",
+            f"nightprice train --data {folder / 'yours'} {registry}",
+        ),
+    ]
+
+
+@contextmanager
+def _step(name: str, what: str, seconds: dict[str, float], note: Note) -> Iterator[None]:
+    """Keeps and tells how long a step took."""
+    started = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - started, 1)
+    note(f"{seconds[name]:6.1f} s  {name}: {what}")
+
+
+def _emptied(folder: str) -> Path:
+    """The folder without what an earlier run generated; anything else in it is left, and `generate` will say so."""
+    for file in Path(folder).glob("listings-*-of-*.parquet"):
+        file.unlink()
+    return Path(folder)
