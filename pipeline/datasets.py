@@ -4,12 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import ray.data
 
+from pipeline.address import without_password
 from pipeline.io import base, exactly, files
 from pipeline.io.base import Manifest, StoreError
-from transforms.clean import SOURCE_FILE
-from transforms.contract import CONTRACT_VERSION, Pricing
+from pipeline.io.sql_address import sibling
+from transforms.contract import CONTRACT_VERSION, Pricing, accepted_schema
 from transforms.errors import ContractError
 
 
@@ -32,7 +34,12 @@ class Dataset:
 
     def rows(self, columns: Sequence[str]) -> ray.data.Dataset:
         """The accepted rows, with the named columns in the types of `transforms.contract.accepted_schema`."""
-        return base.read(self.accepted, exactly(*columns)).select_columns(list(columns))
+        rows = base.read(self.accepted, exactly(*columns))
+        # Not every store has every type: SQLite gives truth values as integers.
+        schema = pa.schema([accepted_schema().field(name) for name in columns])
+        return rows.map_batches(
+            lambda table: table.select(schema.names).cast(schema), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+        )
 
 
 def open_dataset(uri: str) -> Dataset:
@@ -43,15 +50,19 @@ def open_dataset(uri: str) -> Dataset:
     manifest = files.read_manifest(uri) if base.scheme_of(uri) in files.SCHEMES else _manifest_row(uri)
     found = manifest.get("contract_version")
     if found != CONTRACT_VERSION:
-        raise ContractError(f'"{uri}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. Process the source again.')
+        raise ContractError(
+            f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. Process the source again.'
+        )
     accepted = f"{uri.rstrip('/')}/versions/{manifest['version']}/accepted" if base.scheme_of(uri) in files.SCHEMES else uri
     return Dataset(uri, manifest, accepted)
 
 
 def _manifest_row(uri: str) -> Manifest:
     """The manifest of a dataset in tables: the one row of the table `…_manifest`."""
-    rows = base.read(f"{uri}_manifest", exactly("manifest")).take(1)
+    rows = base.read(sibling(uri, "_manifest"), exactly("manifest")).take(1)
     if not rows:
-        raise StoreError(f'"{uri}" is no processed dataset: its table of the manifest is empty. Make one with `nightprice process`.')
+        raise StoreError(
+            f'"{without_password(uri)}" is no processed dataset: its table of the manifest is empty. Make one with `nightprice process`.'
+        )
     manifest: Manifest = json.loads(rows[0]["manifest"])
     return manifest

@@ -1,0 +1,156 @@
+"""Tables of PostgreSQL and SQLite: read by ranges of a key, written to staging tables and swapped in one transaction.
+
+postgresql://user:password@host:5432/database?table=listings
+postgresql://user@host/database?query=SELECT+...+WHERE+city+%3D+1&key=id
+sqlite:///relative.db?table=listings        sqlite:////absolute/path.db?table=listings
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.data._internal.execution.interfaces import TaskContext
+from ray.data.block import Block, BlockAccessor
+
+from pipeline.io.base import Columns, Manifest, Seal, StoreError, sink, source
+from pipeline.io.databases import Column, Database, as_json, is_nested, open_database, quoted
+from pipeline.io.files import new_version
+from pipeline.io.parts import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
+from pipeline.io.sql_staging import Staging
+from transforms.clean import SOURCE_FILE
+from transforms.errors import ContractError, NightpriceError, closest
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("postgresql", "postgres", "sqlite")
+TASK_ROWS = 100_000
+ALL_ROWS = "1 = 1"
+
+
+@source(*SCHEMES)
+def read_sql(uri: str, columns: Columns) -> ray.data.Dataset:
+    """The rows of a table (`?table=`) or query (`?query=`), about TASK_ROWS a task, divided by `?key=` or the table's own key.
+
+    The key is an integer column: the primary key, else the first column of an index (PostgreSQL); the rowid (SQLite).
+    Without one, one task reads everything. Each range is read in a transaction of its own.
+    Lists arrive as JSON text; types that are no number, text or truth value arrive as the database writes them.
+    """
+    database = open_database(uri)
+    with database.transaction() as cursor:
+        there = database.columns(cursor)
+        chosen = {name: there[name] for name in columns(list(there), database.address.shown)}
+        rows = [{"where": where} for where in _ranges(database, cursor, there)]
+    read = partial(_read_ranges, database=database, columns=chosen)
+    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(read, batch_size=1, batch_format="pyarrow")
+
+
+def _ranges(database: Database, cursor: Any, columns: dict[str, Column]) -> list[str]:
+    """The conditions that divide the rows; every row meets exactly one."""
+    key = _key(database, cursor, columns)
+    expression = quoted(key) if key in columns else key
+    counted = f", count({expression})" if key else ""
+    rows, *keyed = cursor.execute(f"SELECT count(*){counted} FROM {database.relation()}").fetchone()
+    if rows <= TASK_ROWS:
+        return [ALL_ROWS]
+    if not key:
+        logger.warning(
+            '"%s": no integer key to divide its %s rows by, so one task reads them. Name one: &key=COLUMN', database.address.shown, rows
+        )
+        return [ALL_ROWS]
+    numbered = f"SELECT {expression} AS k, row_number() OVER (ORDER BY {expression}) AS n FROM {database.relation()}"
+    firsts = (
+        f"SELECT DISTINCT k FROM ({numbered} WHERE {expression} IS NOT NULL) AS numbered WHERE n > 1 AND n % {TASK_ROWS} = 1 ORDER BY k"
+    )
+    bounds = [k for (k,) in cursor.execute(firsts).fetchall()]
+    # Open at both ends: a row that arrives meanwhile belongs to some range.
+    below = [*(f"{expression} < {bound}" for bound in bounds), None]
+    above = [None, *(f"{expression} >= {bound}" for bound in bounds)]
+    ranges = [" AND ".join(filter(None, pair)) or f"{expression} IS NOT NULL" for pair in zip(above, below, strict=True)]
+    return [*ranges, f"{expression} IS NULL"] if keyed[0] < rows else ranges
+
+
+def _key(database: Database, cursor: Any, columns: dict[str, Column]) -> str | None:
+    """The key to divide by: the one that the address names, else the table's own."""
+    named = database.address.key
+    if named is None:
+        return database.key(cursor, columns)
+    where = f'"{database.address.shown}": key={named}'
+    if named not in columns:
+        raise ContractError(f"{where}: no such column.{closest(named, columns)} Columns there: {', '.join(columns)}.")
+    if not pa.types.is_integer(columns[named].type):
+        raise StoreError(f"{where}: a key must be a column of integers, but this one is {columns[named].type}. Name another, or none.")
+    return named
+
+
+def _read_ranges(ranges: pa.Table, database: Database, columns: dict[str, Column]) -> Iterator[pa.Table]:
+    where = database.address.shown
+    for condition in ranges["where"].to_pylist():
+        with database.transaction() as cursor:
+            for table in database.batches(cursor, columns, condition):
+                file = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), [where])
+                yield _plain(table).append_column(SOURCE_FILE, file) if SOURCE_FILE not in columns else _plain(table)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    for position, item in enumerate(table.schema):
+        if is_nested(item.type):
+            table = table.set_column(position, item.name, as_json(table[position]))
+    return table
+
+
+@sink(*SCHEMES)
+def write_sql(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
+    """Write both parts to staging tables, then make them TABLE, TABLE_rejected and TABLE_manifest in one transaction.
+
+    If anything fails before, what was live stays live and the staging tables are dropped; when `seal` refuses, the
+    rejected rows stay in a table of their own, which the message names.
+    """
+    database = open_database(uri)
+    version = new_version()
+    staging = Staging(database, version)
+    staging.start()
+    parts = _StagingSink(staging)
+    try:
+        dataset.write_datasink(parts)
+        staging.reconcile(_rows(parts.tally))
+        manifest = _sealed(staging, parts.tally, seal)
+        staging.publish(manifest)
+    except BaseException as error:
+        staging.drop_after(error)
+        raise
+    return manifest
+
+
+def _sealed(staging: Staging, tally: Tally, seal: Seal) -> Manifest:
+    try:
+        return seal(tally, staging.version, staging.shown(REJECTED))
+    except NightpriceError:
+        if tally.rejected:
+            staging.keep_rejected()
+        raise
+
+
+def _rows(tally: Tally) -> dict[str, int]:
+    return {ACCEPTED: tally.accepted, REJECTED: tally.rejected}
+
+
+class _StagingSink(PartsSink):
+    """Both parts into their staging tables; the table of the accepted rows is made for the columns of the first block."""
+
+    def __init__(self, staging: Staging) -> None:
+        super().__init__(staging.write)
+        self._staging = staging
+
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Tally:
+        return super().write(self._with_table(blocks), ctx)
+
+    def _with_table(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        for number, block in enumerate(blocks):
+            if number == 0:
+                schema = BlockAccessor.for_block(block).to_arrow().schema
+                names = [name for name in schema.names if name not in (REJECTED, WARNINGS)]
+                self._staging.create(ACCEPTED, pa.schema([schema.field(name) for name in names]))
+            yield block

@@ -1,0 +1,281 @@
+"""What only databases do: ranges of keys, types, staging tables, rights. The rest is in test_store_contract.py."""
+
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pytest
+
+from pipeline.io import base, exactly, sql
+from pipeline.io.base import StoreError
+from pipeline.io.databases import open_database
+from pipeline.io.parts import ACCEPTED, REJECTED, Tally
+from pipeline.io.sql_staging import Staging
+from pipeline.session import ray_errors
+from tests.postgres_rig import Server
+from transforms.clean import REJECTED_SCHEMA
+from transforms.errors import ContractError
+
+ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The beginning of the address of an empty database, up to the table."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    server, name = request.getfixturevalue("postgres")
+    return str(server.uri(name))
+
+
+def execute(database: str, *statements: str) -> list[Any]:
+    with open_database(f"{database}?table=x").transaction(write=True) as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall()) if statements[-1].startswith("SELECT") else []
+
+
+def conditions(uri: str) -> list[str]:
+    found = open_database(uri)
+    with found.transaction() as cursor:
+        return sql._ranges(found, cursor, found.columns(cursor))
+
+
+# Old ids lie close together, new ones are huge and far apart, some repeat, some are missing.
+KEYS = [*range(20), 10**15, 2**60, 2**62, 5, 5, 5, -7, None, None]
+
+
+@pytest.fixture
+def keyed(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sql, "TASK_ROWS", 7)
+    values = ", ".join(f"({'NULL' if key is None else key}, 'row {number}')" for number, key in enumerate(KEYS))
+    execute(database, "CREATE TABLE keyed (k bigint, name text)", f"INSERT INTO keyed VALUES {values}")
+    return database
+
+
+@pytest.mark.parametrize("suffix", ["?table=keyed&key=k", "?query=SELECT+*+FROM+keyed&key=k"])
+@pytest.mark.usefixtures("ray_session")
+def test_every_row_lies_in_exactly_one_range(keyed: str, suffix: str) -> None:
+    found = conditions(keyed + suffix)
+    assert len(found) >= 4
+    assert found[-1] == '"k" IS NULL'
+    rows = base.read(keyed + suffix, exactly("k", "name")).take_all()
+    assert sorted(row["name"] for row in rows) == sorted(f"row {number}" for number in range(len(KEYS)))
+    assert sorted((row["k"] for row in rows), key=str) == sorted(KEYS, key=str)
+
+
+def test_a_table_of_its_own_key_is_divided_by_it(keyed: str) -> None:
+    execute(keyed, "CREATE INDEX by_k ON keyed (k)")
+    assert len(conditions(f"{keyed}?table=keyed")) >= 4
+
+
+def test_without_a_key_one_task_reads_and_says_so(keyed: str, caplog: pytest.LogCaptureFixture) -> None:
+    execute(keyed, "CREATE VIEW seen AS SELECT * FROM keyed")
+    with caplog.at_level(logging.WARNING):
+        assert conditions(f"{keyed}?table=seen") == ["1 = 1"]
+    assert "one task reads them" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_key_must_be_a_column_of_integers(keyed: str) -> None:
+    with pytest.raises(ContractError, match=r'no such column. Did you mean "name"\?'):
+        conditions(f"{keyed}?table=keyed&key=nam")
+    with pytest.raises(StoreError, match="must be a column of integers, but this one is string"):
+        conditions(f"{keyed}?table=keyed&key=name")
+
+
+def test_a_missing_table_is_named_with_the_closest(keyed: str) -> None:
+    with pytest.raises(StoreError, match=r'there is no table "keyd". Did you mean "keyed"\?') as caught:
+        conditions(f"{keyed}?table=keyd")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_wrong_query_is_one_sentence(database: str) -> None:
+    execute(database, "CREATE TABLE t (a int)")
+    with pytest.raises(StoreError, match="nowhere") as caught:
+        conditions(f"{database}?query=SELECT+*+FROM+nowhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_changes_nothing(database: str) -> None:
+    execute(database, "CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
+    with pytest.raises(StoreError):
+        conditions(f"{database}?query=DELETE+FROM+t+RETURNING+a")
+    assert execute(database, "SELECT count(*) FROM t") == [(1,)]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_types_of_postgresql_that_arrow_lacks_come_as_text(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    server.run(
+        name,
+        "CREATE TYPE room AS ENUM ('Private room')",
+        "CREATE TABLE t (price numeric(10, 2), amenities jsonb, room room, seen timestamp, list text[], money money)",
+        """INSERT INTO t VALUES (1234.50, '["TV", "é"]', 'Private room', '2021-12-04 10:00', ARRAY['TV', 'a "b"'], '$1,234.00')""",
+    )
+    columns = ("price", "amenities", "room", "seen", "list", "money")
+    (row,) = base.read(f"{server.uri(name)}?table=public.t", exactly(*columns)).take_all()
+    assert tuple(row[column] for column in columns) == (
+        "1234.50", '["TV", "é"]', "Private room", "2021-12-04 10:00:00", '["TV", "a \\"b\\""]', "$1,234.00",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_columns_of_sqlite_that_begin_with_nulls_keep_their_type(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, price TEXT, latitude REAL, dec DECIMAL(10, 2))")
+        connection.executemany("INSERT INTO t VALUES (?, NULL, NULL, NULL)", [(n,) for n in range(20_000)])
+        connection.execute("INSERT INTO t VALUES (20000, '$1,234.00', 40.123456789012345, 12.5)")
+    connection.close()
+    rows = base.read(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price", "latitude", "dec")).take_all()
+    assert len(rows) == 20_001
+    assert [tuple(row.values())[:3] for row in rows if row["price"]] == [("$1,234.00", 40.123456789012345, "12.5")]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_number_of_sqlite_that_is_none_says_how_to_read_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("CREATE TABLE t (price REAL)")
+        connection.execute("INSERT INTO t VALUES ('n/a')")
+    connection.close()
+    with pytest.raises(StoreError, match="Read it as text"), ray_errors():
+        base.read(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price")).take_all()
+    query = quote("SELECT CAST(price AS TEXT) AS price FROM t")
+    assert base.read(f"sqlite:///{tmp_path}/a.db?query={query}", exactly("price")).take_all()[0]["price"] == "n/a"
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("These are not the rows you are looking for. " * 50)
+    with pytest.raises(StoreError, match=r"file is not a database\. Check that the file is SQLite's"):
+        conditions(f"sqlite:///{tmp_path}/a.db?table=t")
+
+
+# Staging.
+
+
+@pytest.fixture
+def staging(database: str) -> Staging:
+    made = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
+    made.start()
+    made.create(ACCEPTED, ROWS.schema)
+    return made
+
+
+def test_a_task_that_runs_again_replaces_its_rows(staging: Staging, database: str) -> None:
+    staging.write(ACCEPTED, ROWS, "000001-0000")
+    staging.write(ACCEPTED, ROWS.slice(1), "000001-0001")
+    staging.write(ACCEPTED, ROWS.slice(2), "000001-0000")
+    staging.reconcile({ACCEPTED: 3, REJECTED: 0})
+    staging.publish({"version": "1"})
+    assert sorted(execute(database, "SELECT id FROM listings")) == [(2,), (3,), (3,)]
+
+
+def test_tries_of_one_task_at_the_same_time_leave_one(staging: Staging) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: staging.write(ACCEPTED, ROWS, "000001-0000"), range(8)))
+    staging.reconcile({ACCEPTED: 3, REJECTED: 0})
+
+
+def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -> None:
+    made = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
+    made.start()
+
+    def task(number: int) -> None:
+        made.create(ACCEPTED, ROWS.schema)
+        made.write(ACCEPTED, ROWS, f"{number:06d}-0000")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(task, range(16)))
+    made.reconcile({ACCEPTED: 48, REJECTED: 0})
+
+
+def test_rows_that_got_lost_are_noticed(staging: Staging) -> None:
+    staging.write(ACCEPTED, ROWS, "000001-0000")
+    with pytest.raises(StoreError, match="holds 3 rows, but 4 were written"):
+        staging.reconcile({ACCEPTED: 4, REJECTED: 0})
+
+
+def test_readers_see_the_old_version_until_the_new_one_is_whole(staging: Staging, database: str) -> None:
+    staging.publish({"version": "1"})
+    new = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f")
+    new.start()
+    new.create(ACCEPTED, ROWS.schema)
+    new.write(ACCEPTED, ROWS, "000001-0000")
+    assert execute(database, "SELECT count(*) FROM listings") == [(0,)]
+    new.publish({"version": "2"})
+    assert execute(database, "SELECT count(*) FROM listings") == [(3,)]
+    assert execute(database, "SELECT manifest FROM listings_manifest") == [('{"version": "2"}',)]
+
+
+def test_nothing_is_left_beside_the_live_tables(staging: Staging, database: str) -> None:
+    staging.publish({"version": "1"})
+    found = open_database(f"{database}?table=listings")
+    with found.transaction() as cursor:
+        there = {name.removeprefix("public.") for name in found.tables(cursor)}
+    assert there == {"listings", "listings_rejected", "listings_manifest"}
+    assert "_task" not in str(execute(database, "SELECT * FROM listings_rejected"))
+
+
+def test_a_table_of_somebody_else_is_never_replaced(database: str) -> None:
+    execute(database, "CREATE TABLE listings (id int)")
+    with pytest.raises(StoreError, match="was not written by nightprice"):
+        Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c").start()
+
+
+def test_a_name_too_long_for_its_staging_tables(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    with pytest.raises(StoreError, match="too long by 10 bytes"):
+        Staging(open_database(f"{server.uri(name)}?table={'x' * 52}"), "20261123T134500Z-1a2b3c")
+
+
+def test_no_rights_to_write_is_said_before_anything_is_read(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    server.run(name, f"CREATE ROLE reader_{name} LOGIN PASSWORD 'pw-of-reader'", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    uri = server.uri(name, user=f"reader_{name}", password="pw-of-reader")
+    with pytest.raises(StoreError, match=r"permission denied for schema public\. Ask the owner") as caught:
+        base.write(None, f"{uri}?table=listings", lambda *_: {})  # type: ignore[arg-type]
+    assert "pw-of-reader" not in str(caught.value)
+
+
+def test_no_rights_to_read(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    server.run(name, f"CREATE ROLE other_{name} LOGIN PASSWORD 'pw-of-other'", "CREATE TABLE t (a int)")
+    with pytest.raises(StoreError, match=r"permission denied for table t\. Ask the owner"):
+        conditions(f"{server.uri(name, user=f'other_{name}', password='pw-of-other')}?table=t")
+
+
+def test_a_schema_of_its_own(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    server.run(name, "CREATE SCHEMA city")
+    made = Staging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c")
+    made.start()
+    made.create(ACCEPTED, ROWS.schema)
+    made.write(ACCEPTED, ROWS, "000001-0000")
+    made.publish({"version": "1"})
+    assert server.run(name, "SELECT count(*) FROM city.listings") == [(3,)]
+
+
+def test_a_character_that_postgresql_refuses_is_replaced(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    made = Staging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c")
+    made.start()
+    rows = pa.Table.from_pylist([{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=REJECTED_SCHEMA)
+    made.write(REJECTED, rows, "000001-0000")
+    assert server.run(name, "SELECT price, reasons FROM listings_rejected_1a2b3c") == [("1\ufffd2", ["price:unparseable"])]
+
+
+def test_a_busy_sqlite_file_is_waited_for_then_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.io.databases.SQLITE_WAIT_MS", 50)
+    database = open_database(f"sqlite:///{tmp_path}/a.db?table=t")
+    with database.transaction(write=True) as holder:
+        database.lock(holder, "t")
+        with pytest.raises(StoreError, match=r"database is locked\. Another program holds the file"):
+            Staging(database, "20261123T134500Z-1a2b3c").start()
+
+
+def test_tallies_are_by_part() -> None:
+    assert sql._rows(Tally(accepted=3, rejected=2)) == {ACCEPTED: 3, REJECTED: 2}

@@ -1,0 +1,239 @@
+"""The same cases over every store: what one promises, all keep."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray.data
+
+from pipeline.datasets import open_dataset
+from pipeline.errors import GateRefused
+from pipeline.io import base, exactly, parts
+from pipeline.io.base import StoreError
+from pipeline.session import ray_errors
+from tests.pipeline.io import stores
+from tests.pipeline.io.stores import Store
+from transforms.clean import REJECTED_SCHEMA
+from transforms.contract import CONTRACT_VERSION, accepted_schema
+from transforms.errors import ContractError
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SOURCES = ("parquet", "csv", "csv.gz", "jsonl", "s3", "sqlite", "postgresql")
+SINKS = ("parquet", "s3", "sqlite", "postgresql")
+
+HUGE = 2**53 + 1
+RAW = pa.table(
+    {
+        "id": [str(HUGE), "2", None, str(2**63 - 1)],
+        "price": ["$1,234.00", None, "", "$90.00"],
+        "amenities": ['["TV", "Caf\\u00e9"]', "[]", None, '["it\'s 55\\" HDTV"]'],
+        "room_type": ['a "quoted", name', "two\nlines", "Zoë 東京 🏠 'x'", "a\\back;slash\tand %s $1"],
+    },
+    schema=pa.schema([(name, pa.string()) for name in ("id", "price", "amenities", "room_type")]),
+)
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Store]:
+    """The store of a name, with nothing in it."""
+
+    def of_name(name: str) -> Store:
+        match name:
+            case "s3":
+                return stores.s3(request.getfixturevalue("s3").uri)
+            case "postgresql":
+                return stores.postgresql(*request.getfixturevalue("postgres"))
+        kinds = {"parquet": stores.parquet, "csv": stores.csv_file, "csv.gz": stores.csv_gz, "jsonl": stores.json_lines}
+        return (kinds | {"sqlite": stores.sqlite})[name](tmp_path)
+
+    return of_name
+
+
+# Sources.
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_rows_come_as_they_are_stored(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    uri = store.put(RAW)
+    found = base.read(uri, exactly("room_type", "id", "price", "amenities")).take_all()
+    # CSV does not tell an empty text from none.
+    expected = [row | {"price": row["price"] or None} for row in RAW.to_pylist()]
+    assert sorted(({key: row[key] or None for key in RAW.column_names} for row in found), key=str) == sorted(expected, key=str)
+    assert all(row["source_file"] for row in found)
+    assert store.secret is None or store.secret not in str(found)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_only_the_chosen_columns_are_read(name: str, make: Callable[[str], Store]) -> None:
+    (row, *_) = base.read(make(name).put(RAW), exactly("id")).take_all()
+    assert set(row) - {"invalid_row"} == {"id", "source_file"}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_without_rows_has_none(name: str, make: Callable[[str], Store]) -> None:
+    assert base.read(make(name).put(RAW.slice(0, 0)), exactly("id")).take_all() == []
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_missing_column_is_named_with_the_closest(name: str, make: Callable[[str], Store]) -> None:
+    uri = make(name).put(RAW)
+    with pytest.raises(ContractError, match=r'column "room_typ" is missing. Did you mean "room_type"\?'), ray_errors():
+        base.read(uri, exactly("id", "room_typ")).take_all()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_an_address_that_leads_nowhere_is_one_clear_error(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    assert store.wrong
+    with pytest.raises(StoreError) as caught, ray_errors():
+        base.read(store.wrong, exactly("id")).take_all()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert re.sub(r":[^:@/]*@", "@", store.wrong).removeprefix("s3://") in message
+    assert "no-such-password" not in message
+
+
+# Sinks.
+
+SCHEMA = accepted_schema()
+
+
+def _listing(number: int, **values: Any) -> dict[str, Any]:
+    record: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {item.name: False for item in SCHEMA if pa.types.is_boolean(item.type)}
+    return record | {"id": number, "price": 90.1, "latitude": 40.123456789012345, "bathrooms": 1.5, "accommodates": 2} | values
+
+
+ACCEPTED = [
+    _listing(HUGE, neighbourhood='a "quoted", name', tv=True, price_category="Low"),
+    _listing(2, neighbourhood="two\r\nlines", bedrooms=None),
+    _listing(3, neighbourhood="Zoë 東京 🏠 'x'", property_type=""),
+]
+REJECTED: list[dict[str, Any]] = [
+    {"id": str(HUGE), "price": "no\nprice", "reasons": ["price:unparseable", "latitude:missing"]},
+    {"id": None, "price": 'a "quote"', "reasons": ["id:missing"]},
+]
+
+
+def parted(accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> pa.Table:
+    """One parted block; the first accepted row has a warning."""
+    good = pa.Table.from_pylist(accepted, schema=SCHEMA)
+    bad = pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA)
+    warnings = [["beds:unparseable"] if number == 0 else None for number in range(len(good))]
+    return parts.join(good, bad, pa.array(warnings, pa.list_(pa.string())))
+
+
+def dataset_of(*blocks: pa.Table) -> ray.data.Dataset:
+    return ray.data.from_arrow(list(blocks))
+
+
+def seal(tally: parts.Tally, version: str, rejected_at: str) -> base.Manifest:
+    return {
+        "version": version,
+        "contract_version": CONTRACT_VERSION,
+        "rows": {"accepted": tally.accepted, "rejected": tally.rejected},
+        "reasons": dict(tally.reasons),
+        "warnings": dict(tally.warnings),
+    }
+
+
+def write(store: Store, *blocks: pa.Table) -> base.Manifest:
+    assert store.sink
+    return base.write(dataset_of(*blocks), store.sink, seal)
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    manifest = write(store, parted(ACCEPTED[:1], REJECTED[:1]), parted(ACCEPTED[1:], []), parted([], REJECTED[1:]))
+
+    assert manifest["rows"] == {"accepted": 3, "rejected": 2}
+    assert manifest["reasons"] == {"price:unparseable": 1, "latitude:missing": 1, "id:missing": 1}
+    assert manifest["warnings"] == {"beds:unparseable": 2}
+    assert store.sink
+    assert open_dataset(store.sink).manifest == manifest
+    assert open_dataset(store.sink).rows(SCHEMA.names).schema().base_schema.remove_metadata() == SCHEMA
+    assert store.accepted(SCHEMA.names) == sorted(ACCEPTED, key=lambda row: int(row["id"]))
+    assert sorted(store.rejected(list(REJECTED[0])), key=str) == sorted(REJECTED, key=str)
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_new_version_replaces_the_old(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    first = write(store, parted(ACCEPTED, REJECTED))
+    second = write(store, parted(ACCEPTED[:1], []))
+    assert store.sink
+    assert open_dataset(store.sink).version == second["version"] != first["version"]
+    assert [row["id"] for row in store.accepted(["id"])] == [HUGE]
+
+
+def refuse(tally: parts.Tally, version: str, rejected_at: str) -> base.Manifest:
+    raise GateRefused(f"too many; they are kept at {rejected_at}")
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    assert store.sink
+    live = write(store, parted(ACCEPTED, REJECTED))
+    with pytest.raises(GateRefused, match="kept at ") as caught, ray_errors():
+        base.write(dataset_of(parted(ACCEPTED[:1], REJECTED[:1])), store.sink, refuse)
+
+    assert open_dataset(store.sink).manifest == live
+    assert len(store.accepted(["id"])) == 3
+    kept = str(caught.value).partition("kept at ")[2]
+    if name == "s3":
+        kept = f"s3://{kept}"
+    elif name == "postgresql":
+        kept = kept.replace("owner@", "owner:s3cr3t%2F@")
+    assert [row["price"] for row in base.read(kept, exactly("price")).take_all()] == ["no\nprice"]
+
+
+def _breaks_off(row: pa.Table) -> Iterator[pa.Table]:
+    yield parted(ACCEPTED[:1], REJECTED)
+    raise StoreError("the source broke off")
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_write_that_fails_half_way_changes_nothing(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    assert store.sink
+    live = write(store, parted(ACCEPTED, REJECTED))
+    broken = ray.data.range(1).map_batches(_breaks_off, batch_format="pyarrow")
+    with pytest.raises(StoreError, match="the source broke off"), ray_errors():
+        base.write(broken, store.sink, seal)
+    assert open_dataset(store.sink).manifest == live
+    assert len(store.accepted(["id"])) == 3
+
+
+def _dies_once(row: pa.Table, marker: Path) -> Iterator[pa.Table]:
+    yield parted(ACCEPTED[:2], REJECTED)
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    yield parted(ACCEPTED[2:], [])
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_worker_that_dies_loses_and_duplicates_nothing(name: str, make: Callable[[str], Store], tmp_path: Path) -> None:
+    store = make(name)
+    assert store.sink
+    marker = tmp_path / "died"
+    base.write(ray.data.range(1).map_batches(partial(_dies_once, marker=marker), batch_format="pyarrow"), store.sink, seal)
+    assert marker.exists()
+    assert [row["id"] for row in store.accepted(["id"])] == [2, 3, HUGE]
+    assert len(store.rejected(["reasons"])) == 2
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_dataset_may_have_no_accepted_rows(name: str, make: Callable[[str], Store]) -> None:
+    store = make(name)
+    assert write(store, parted([], []))["rows"] == {"accepted": 0, "rejected": 0}
+    assert store.sink
+    assert open_dataset(store.sink).manifest["rows"]["accepted"] == 0
