@@ -48,6 +48,10 @@ def _package_version(root: Path) -> str:
 
 def describe_sources(uri: str) -> list[dict[str, Any]]:
     """What a source consists of: files with size and modification time, or the address without its password."""
+    if scheme_of(uri) in ("http", "https"):
+        from pipeline.io import https
+
+        return [https.describe(uri)]
     if scheme_of(uri) not in files.SCHEMES:
         return [{"path": without_password(uri)}]
     _, found = files.listing(uri)
