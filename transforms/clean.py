@@ -1,5 +1,6 @@
 """Raw tables in; accepted rows, rejected rows with their reasons, and warnings out."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,8 @@ _flags = lift_any([item.read for item in ITEM_FIELDS], amenities_from_text)
 
 @dataclass(frozen=True)
 class CleanedTable:
+    """A raw table's two parts."""
+
     accepted: pa.Table
     rejected: pa.Table
     warnings: pa.Array
@@ -97,7 +100,7 @@ def _split(raw: pa.Table, table: pa.Table, problems: list[tuple[str, Mask]], war
     reasons = _lists([(reason, mask[rows]) for reason, mask in problems], len(rows))
     taken = raw.take(pa.array(rows))
     nulls = pa.nulls(len(rows), pa.string())
-    texts = [taken[name].cast(pa.string()) if name in taken.column_names else nulls for name in REJECTED_SCHEMA.names[:-1]]
+    texts = [_plain(_as_text(taken[name])) if name in taken.column_names else nulls for name in REJECTED_SCHEMA.names[:-1]]
     rejected = pa.table([*texts, reasons], schema=REJECTED_SCHEMA)
     return CleanedTable(table.filter(pa.array(~bad)), rejected, warnings)
 
@@ -140,7 +143,13 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 def _raw_column(raw: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     if name not in raw.column_names:
         return pa.nulls(len(raw), pa.string())
-    column = raw[name]
+    return _as_text(raw[name])
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A stored column as text: numbers digit by digit, lists as JSON."""
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         return column
+    if pa.types.is_nested(column.type):
+        return pa.chunked_array([[None if value is None else json.dumps(value) for value in column.to_pylist()]], pa.string())
     return column.cast(pa.string())

@@ -52,7 +52,7 @@ class Field:
         """What is wrong with a value that was read, or None."""
         if self.allowed and value not in self.allowed:
             return NOT_ALLOWED
-        if self.low is not None and value < self.low or self.high is not None and value > self.high:
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             return OUT_OF_RANGE
         return None
 
@@ -166,6 +166,7 @@ def price_category(price: float, pricing: Pricing) -> str:
 
 
 def price_problem(value: float, pricing: Pricing) -> str | None:
+    """What is wrong with a price under these settings, or None."""
     return BELOW_MINIMUM if value < pricing.minimum else None
 
 
@@ -212,6 +213,7 @@ def read_value(item: Field, raw: str | None) -> tuple[Any, str | None]:
 
 
 def read_price(raw: str | None, pricing: Pricing) -> tuple[float | None, str | None]:
+    """One raw price as its amount, or None with the problem."""
     value, problem = read_value(PRICE, raw)
     return value, problem or price_problem(value, pricing)
 

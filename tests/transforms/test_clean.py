@@ -1,0 +1,153 @@
+"""Batch cleaning: what one pass over a table says, and that it says the same as one row at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.transforms.test_contract import LISTING
+from transforms import clean as clean_module
+from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REJECTED_SCHEMA, SOURCE_FILE, clean
+from transforms.contract import FEATURES, RAW_COLUMNS, Pricing, clean_row
+from transforms.encode import Vocabulary, encode_record, encode_table
+
+Row = Mapping[str, str | None]
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in RAW_COLUMNS})
+
+
+def vocabulary_of(rows: Sequence[Mapping[str, Any]]) -> Vocabulary:
+    names = {row["neighbourhood"]: [1, 0] for row in rows}
+    types = {row["property_type"]: [30, 0] for row in rows if row["property_type"]}
+    return Vocabulary.learn(names, types)
+
+
+def assert_same(rows: Sequence[Row]) -> None:
+    """Batch path and single-value path give bit-equal records, reasons, warnings and features; else the field is named."""
+    cleaned = clean(table_of(rows), Pricing())
+    singles = [clean_row(row, Pricing()) for row in rows]
+    good = [single for single in singles if not single.reasons]
+    assert cleaned.accepted.num_rows == len(good)
+    assert cleaned.rejected["reasons"].to_pylist() == [single.reasons for single in singles if single.reasons]
+    assert [sorted(found or []) for found in cleaned.warnings.to_pylist()] == [sorted(single.warnings) for single in good]
+    for batch, single in zip(cleaned.accepted.to_pylist(), good, strict=True):
+        for name, value in single.record.items():
+            assert same(batch[name], value), f"{name}: batch says {batch[name]!r}, a single row {value!r}"
+    if good:
+        vocabulary = vocabulary_of([single.record for single in good])
+        matrix = encode_table(cleaned.accepted, vocabulary)
+        for row, single in zip(matrix, good, strict=True):
+            for position, name in enumerate(FEATURES):
+                expected = encode_record(single.record, vocabulary)[position]
+                assert row[position].tobytes() == expected.tobytes(), f"{name}: encoded {row[position]!r} in batch, {expected!r} alone"
+
+
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        return np.float64(left).tobytes() == np.float64(right).tobytes()
+    return type(left) is type(right) and bool(left == right)
+
+
+texts = st.one_of(
+    st.none(), st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "1e3", "1,000", "999999999999999999999"]), st.text(max_size=8)
+)
+rows = st.fixed_dictionaries(
+    {
+        "id": st.one_of(st.integers(1, 2**63 + 5).map(str), texts),
+        "neighbourhood_group_cleansed": st.one_of(st.sampled_from(["Bronx", " Queens "]), texts),
+        "neighbourhood_cleansed": st.one_of(st.just("Harlem"), texts),
+        "room_type": st.one_of(st.sampled_from(["Private room", "Entire home/apt", "Hotel room "]), texts),
+        "property_type": st.one_of(st.sampled_from(["Entire loft", "Tiny house"]), texts),
+        "accommodates": st.one_of(st.integers(-1, 70).map(str), texts),
+        "bathrooms_text": st.one_of(st.sampled_from(["1 bath", "Half-bath", "1.5 shared baths", "99 baths"]), texts),
+        "bathrooms": st.one_of(st.floats(0, 60).map(str), texts),
+        "bedrooms": st.one_of(st.floats(-1, 60).map(str), texts),
+        "beds": st.one_of(st.integers(-1, 101).map(str), texts),
+        "latitude": st.one_of(st.floats(-91, 91).map(repr), texts),
+        "longitude": st.one_of(st.floats(-181, 181).map(repr), texts),
+        "amenities": st.one_of(st.sampled_from(['["TV", "Wifi"]', "[]", '["Window AC unit"]', '["TV"', "TV"]), texts),
+        "price": st.one_of(st.floats(0, 20_000).map(lambda price: f"${price:,.2f}"), texts),
+    }
+)
+# Mostly good rows: else nearly every row is rejected and records are hardly compared.
+mixed_rows = st.one_of(
+    rows,
+    st.builds(
+        lambda row, names: {**LISTING, **{name: row[name] for name in names}}, rows, st.sets(st.sampled_from(RAW_COLUMNS), max_size=2)
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(mixed_rows, max_size=8))
+def test_batch_and_single_value_agree(raw: list[Row]) -> None:
+    assert_same(raw)
+
+
+@pytest.mark.parametrize(("column", "field"), [("beds", "beds"), ("amenities", "tv"), ("price", "price")])
+def test_a_disagreement_names_the_field(monkeypatch: pytest.MonkeyPatch, column: str, field: str) -> None:
+    """The property test itself is tested: a batch path that reads another column's text must be caught."""
+    genuine = clean_module._raw_column
+    other = {"beds": "7", "amenities": "[]", "price": "$999.00"}[column]
+    wrong = pa.array([other], pa.string())
+    monkeypatch.setattr(clean_module, "_raw_column", lambda raw, name: wrong if name == column else genuine(raw, name))
+
+    with pytest.raises(AssertionError, match=f"^{field}: "):
+        assert_same([LISTING])
+
+
+def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> None:
+    raw = table_of([LISTING, {**LISTING, "price": "ask me", "latitude": "91"}]).append_column(SOURCE_FILE, pa.array(["a.csv", "b.csv"]))
+
+    cleaned = clean(raw, Pricing())
+
+    (rejected,) = cleaned.rejected.to_pylist()
+    assert cleaned.rejected.schema == REJECTED_SCHEMA
+    assert (rejected["price"], rejected["latitude"], rejected["amenities"]) == ("ask me", "91", LISTING["amenities"])
+    assert rejected[SOURCE_FILE] == "b.csv"
+    assert rejected["reasons"] == ["latitude:out_of_range", "price:unparseable"]
+
+
+def test_a_line_that_is_no_row_is_rejected_with_that_reason_alone() -> None:
+    raw = table_of([LISTING, {}]).append_column(INVALID_ROW, pa.array([None, "1,2,oops"]))
+
+    (rejected,) = clean(raw, Pricing()).rejected.to_pylist()
+
+    assert (rejected["reasons"], rejected[INVALID_ROW]) == ([INVALID_ROW_REASON], "1,2,oops")
+
+
+def test_typed_columns_are_read_as_their_text() -> None:
+    typed = table_of([LISTING])
+    for name, value in {"id": 1009876543210987655, "accommodates": 3, "price": 1234.0, "latitude": 40.68494}.items():
+        typed = typed.set_column(typed.column_names.index(name), name, pa.array([value]))
+    typed = typed.set_column(typed.column_names.index("amenities"), "amenities", pa.array([["TV", "Fast wifi – 100 Mbps"]]))
+
+    assert clean(typed, Pricing()).accepted.to_pylist() == clean(table_of([LISTING]), Pricing()).accepted.to_pylist()
+
+
+def test_categories_that_the_model_does_not_know_are_rejected() -> None:
+    vocabulary = Vocabulary.learn({"Bronx": [1, 0]}, {})
+    raw = table_of(
+        [
+            LISTING,
+            {**LISTING, "neighbourhood_group_cleansed": "Bronx"},
+            {**LISTING, "neighbourhood_group_cleansed": "", "neighbourhood_cleansed": ""},
+        ]
+    )
+
+    cleaned = clean(raw, known=vocabulary)
+
+    assert cleaned.rejected["reasons"].to_pylist() == [["neighbourhood:unknown"], ["neighbourhood:missing"]]
+    assert cleaned.accepted["neighbourhood"].to_pylist() == ["Bronx"]
+
+
+def test_an_empty_table_gives_empty_parts() -> None:
+    cleaned = clean(table_of([]), Pricing())
+
+    assert (len(cleaned.accepted), len(cleaned.rejected), len(cleaned.warnings)) == (0, 0, 0)

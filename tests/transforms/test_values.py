@@ -1,0 +1,88 @@
+"""The rules of the notebooks, by example."""
+
+import pytest
+
+from transforms import values
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [("3831", 3831), (" 42 ", 42), ("4.0", 4), ("1009876543210987655", 1009876543210987655), ("9007199254740993", 9007199254740993)],
+)
+def test_integer_reads_every_digit(raw: str, expected: int) -> None:
+    assert values.integer(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["", "x", "1.5", "1e5", "1_000", "１２", "0x10", "--1"])
+def test_integer_refuses_what_is_no_whole_number(raw: str) -> None:
+    with pytest.raises(ValueError, match="no whole number"):
+        values.integer(raw)
+
+
+@pytest.mark.parametrize(("raw", "expected"), [("40.68494", 40.68494), ("-73.9", -73.9), (" 2 ", 2.0), ("1e1", 10.0)])
+def test_number(raw: str, expected: float) -> None:
+    assert values.number(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["nan", "inf", "-Infinity", "1_0", "", "two"])
+def test_number_refuses_what_is_not_finite(raw: str) -> None:
+    with pytest.raises(ValueError, match=r"number|float"):
+        values.number(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("1 bath", 1.0),
+        ("1.5 shared baths", 1.5),
+        ("0 baths", 0.0),
+        ("1 private bath", 1.0),
+        ("Half-bath", 0.5),
+        ("Shared half-bath", 0.5),
+        ("Private half-bath", 0.5),
+        ("private HALF-BATH", 0.5),
+        ("2.0", 2.0),
+        ("14 shared baths", 14.0),
+    ],
+)
+def test_bathrooms(raw: str, expected: float) -> None:
+    assert values.bathrooms(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["bath", "one bath", "-1 baths", "1 bathtub", "1.5.2", "2 half-baths"])
+def test_bathrooms_refuses_other_texts(raw: str) -> None:
+    with pytest.raises(ValueError, match="no number of bathrooms"):
+        values.bathrooms(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("$75.00", 75.0),
+        ("$1,234.00", 1234.0),
+        ("$12,345.00", 12345.0),
+        ("$1,234,567.89", 1234567.89),
+        ("1.234,50 €", 1234.5),
+        ("1.234.567", 1234567.0),
+        ("€12,50", 12.5),
+        ("HK$404.00", 404.0),
+        ("R$ 100", 100.0),
+        ("USD 120", 120.0),
+        ("120 kr", 120.0),
+        ("1'250.00 CHF", 1250.0),
+        ("1 250,00 zł", 1250.0),
+        ("1234", 1234.0),
+        ("99.99", 99.99),
+        ("123.456", 123.456),
+        ("-$5.00", -5.0),
+        ("$-5.00", -5.0),
+    ],
+)
+def test_price_understands_currencies_and_separators(raw: str, expected: float) -> None:
+    assert values.price(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["free", "$", "ask me", "$1,23,4.00", "1.2.3", "12 or 13", "$10-20", "nan", "1e3", "١٢"])
+def test_price_refuses_nonsense(raw: str) -> None:
+    with pytest.raises(ValueError, match="no price"):
+        values.price(raw)
