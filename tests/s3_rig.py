@@ -7,6 +7,7 @@ its workers; the server itself starts with the first test that asks for a bucket
 import os
 import socket
 import threading
+import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -94,8 +95,6 @@ def s3_server(pytestconfig: pytest.Config) -> Iterator[str]:
 @pytest.fixture
 def s3(s3_server: str) -> Bucket:
     """A new, empty bucket; obstore, pyarrow and boto3 find the server through the environment."""
-    import boto3
-
     bucket = Bucket(s3_server, f"bucket-{uuid.uuid4().hex[:12]}")
-    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket.name)
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{bucket.name}", method="PUT")).close()
     return bucket

@@ -23,13 +23,15 @@ VOCABULARY = Vocabulary(
 )
 
 
-def tiny_artifact(folder: Path, version: str = FIRST, seed: int = 0, golden_shift: float = 0, **manifest: Any) -> Path:
+def tiny_artifact(
+    folder: Path, version: str = FIRST, seed: int = 0, golden_shift: float = 0, report: str = "report.html", **manifest: Any
+) -> Path:
     """Write a model whose weights depend on the seed, and return its folder; `manifest` replaces entries."""
     weights = np.random.default_rng(seed).normal(0, 0.1, (len(FEATURES), 4)).astype(np.float32)
     features = golden_rows()
     whole = {**tiny_manifest(version), **manifest}
     golden = tiny_probabilities(features, weights) + np.float32(golden_shift)
-    files = {"report.html": b"<p>report</p>"}
+    files = {report: b"<p>report</p>"}
     write_artifact(folder, manifest=whole, onnx=tiny_onnx(weights), golden_features=features, golden_probabilities=golden, files=files)
     return folder
 

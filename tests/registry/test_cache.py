@@ -7,6 +7,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
+from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from registry.registry import Registry
 from tests.s3_rig import Bucket
@@ -58,6 +59,15 @@ def test_two_registries_do_not_mix_their_versions(registry: Registry, s3: Bucket
     before = registry.load(REF).predict(golden_rows())
     assert (other.load(REF).predict(golden_rows()) != before).any()
     assert (registry.load(REF).predict(golden_rows()) == before).all()
+    assert other.load(REF).folder != registry.load(REF).folder
+
+
+def test_a_registry_that_was_made_anew_is_not_served_from_the_old_copy(registry: Registry, s3: Bucket, tmp_path: Path) -> None:
+    registry.load(REF)
+    store = from_url(s3.uri)
+    obstore.delete(store, [item["path"] for item in obstore.list(store).collect()])
+    registry.publish(tiny_artifact(tmp_path / "anew", seed=1), NAME)
+    assert registry.load(REF).manifest == load_artifact(tmp_path / "anew").manifest
 
 
 def test_many_loaders_at_once_share_one_copy(registry: Registry, s3: Bucket, cache: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import obstore
 import pytest
+from obstore.store import LocalStore, ObjectStore, from_url
 
 from registry.artifact import Artifact, load_artifact
 from registry.errors import ArtifactError, ConflictError, RegistryError
@@ -48,6 +50,13 @@ def test_a_version_never_changes(registry: Registry, publish: Publish) -> None:
     with pytest.raises(ConflictError, match=rf"{NAME}@{FIRST} is in .* already, with another .* train a new one"):
         publish(FIRST, seed=1)
     assert registry.load(f"{NAME}@{FIRST}").manifest == before
+
+
+def test_a_refused_publication_leaves_no_file(registry: Registry, publish: Publish, tmp_path: Path) -> None:
+    publish()
+    with pytest.raises(ConflictError):
+        registry.publish(tiny_artifact(tmp_path / "other", report="card.html"), NAME)
+    assert "card.html" not in registry._store.files(f"{NAME}/versions/{FIRST}")
 
 
 def test_the_same_publication_may_be_repeated(registry: Registry, publish: Publish, tmp_path: Path) -> None:
@@ -228,6 +237,15 @@ def test_a_rollback_does_not_hang_on_a_version_that_can_not_be_loaded_here(regis
     assert registry.rollback(NAME, "champion", "").version == FIRST
 
 
+def test_a_rollback_to_a_version_that_was_deleted_is_refused(registry: Registry, publish: Publish, address: str) -> None:
+    registry.promote(NAME, publish(FIRST), "champion", "")
+    second = registry.promote(NAME, publish(SECOND), "champion", "")
+    obstore.delete(opened(address), f"{NAME}/versions/{FIRST}/manifest.json")
+    with pytest.raises(RegistryError, match=f'"{NAME}" has no version "{FIRST}"'):
+        registry.rollback(NAME, "champion", "")
+    assert registry.current(NAME, "champion") == second
+
+
 # Races
 
 
@@ -280,7 +298,8 @@ def test_of_many_publications_of_one_version_one_wins_whole(registry: Registry, 
 
 def overwrite(address: str, path: str, content: bytes) -> None:
     """What nobody should do to a registry."""
-    import obstore
-    from obstore.store import LocalStore, from_url
+    obstore.put(opened(address), path, content)
 
-    obstore.put(from_url(address) if "://" in address else LocalStore(address), path, content)
+
+def opened(address: str) -> ObjectStore:
+    return from_url(address) if "://" in address else LocalStore(address)
