@@ -1,0 +1,145 @@
+"""Reading files: the traps of real CSVs, and addresses that lead nowhere."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.io import exactly, files
+from pipeline.io.base import StoreError, read
+from pipeline.io.files import listing as list_files
+from pipeline.session import ray_errors
+from tests.raw import listing, table_of, write_csv
+from transforms.clean import INVALID_ROW, SOURCE_FILE
+from transforms.contract import raw_columns
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def rows_of(uri: Path | str, columns: Any = raw_columns) -> list[dict[str, Any]]:
+    with ray_errors():
+        return list(read(str(uri), columns).take_all())
+
+
+def test_line_breaks_and_carriage_returns_inside_quotes_belong_to_their_value(tmp_path: Path) -> None:
+    odd = 'Loft\r\n"by\rthe" park,\nquiet'
+    path = write_csv(tmp_path / "x.csv", [listing(1, property_type=odd), listing(2)])
+
+    assert [row["property_type"] for row in rows_of(path)] == [odd, "Entire loft"]
+
+
+def test_everything_comes_as_text(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [listing(1, id="0012345678901234567890", accommodates="03")])
+
+    (row,) = rows_of(path)
+
+    assert (row["id"], row["accommodates"], row[SOURCE_FILE]) == ("0012345678901234567890", "03", str(path))
+
+
+def test_a_line_with_too_few_or_too_many_values_is_kept(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [listing(1), listing(2)])
+    path.write_text(path.read_text() + "3,broken\n" + ",".join("x" * 20) + "\n")
+
+    rows = rows_of(path)
+
+    assert [row[INVALID_ROW] for row in rows] == [None, None, "3,broken", ",".join("x" * 20)]
+    assert rows[2]["id"] is None
+
+
+def test_a_row_that_is_no_utf8_is_kept_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [listing(1), listing(2, neighbourhood_group_cleansed="Br?nx"), listing(3)])
+    path.write_bytes(path.read_bytes().replace(b"Br?nx", b"Br\xffnx"))
+
+    rows = rows_of(path)
+
+    assert [row[INVALID_ROW] is None for row in rows] == [True, False, True]
+    assert "Br\\xffnx" in rows[1][INVALID_ROW]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [listing(1)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert len(rows_of(path)) == 1
+
+
+def test_json_lines_keep_digits_and_lists_and_broken_lines(tmp_path: Path) -> None:
+    good = {**listing(1), "id": 1009876543210987655, "latitude": 40.10, "amenities": ["TV", "Wifi"]}
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{json.dumps(good)}\n\n{{broken\n[1]\n".encode()))
+
+    rows = rows_of(path)
+
+    assert (rows[0]["id"], rows[0]["latitude"], json.loads(rows[0]["amenities"])) == ("1009876543210987655", "40.1", ["TV", "Wifi"])
+    assert [row[INVALID_ROW] for row in rows] == [None, "{broken", "[1]"]
+
+
+def test_a_large_parquet_file_is_divided_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(table_of(listing(number) for number in range(100)), path, row_group_size=10)
+    monkeypatch.setattr(files, "TASK_BYTES", path.stat().st_size // 5)
+
+    dataset = read(str(path), exactly("id"))
+
+    assert dataset.materialize().num_blocks() > 2
+    assert sorted(int(row["id"]) - 2**60 for row in dataset.take_all()) == list(range(100))
+
+
+def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for path in (tmp_path / "1.csv", tmp_path / "a" / "2.csv", tmp_path / "a" / "b" / "3.csv", tmp_path / "a" / "notes.txt"):
+        path.write_text("id\n1\n")
+
+    def found(pattern: str) -> list[str]:
+        return [Path(item.path).name for item in list_files(f"{tmp_path}/{pattern}")[1]]
+
+    assert found("*.csv") == ["1.csv"]
+    assert found("*/*.csv") == ["2.csv"]
+    assert found("**/*.csv") == ["1.csv", "2.csv", "3.csv"]
+    assert found("") == ["1.csv", "2.csv", "3.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.parquet", b"PAR1 this is none", r'x\.parquet" cannot be read: .*Parquet'),
+        ("x.csv.gz", b"no gzip at all", r'x\.csv\.gz" cannot be read: '),
+        ("x.csv.gz", gzip.compress(b"id,price\n" + b"1,2\n" * 9999)[:60], r'x\.csv\.gz" cannot be read: '),
+        ("x.csv", b"", r'x\.csv" cannot be read: Empty CSV file'),
+        ("x.txt", b"id\n1\n", r'x\.txt" is no data file of a known kind\. Expected an ending of \.parquet'),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(StoreError, match=message):
+        rows_of(tmp_path / name, exactly("id"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("nowhere", r"no data file found \(nothing is there\)"),
+        ("*.csv", r"no data file found \(nothing matches\)"),
+        ("s33://bucket/x", r'no such store among the sources: "s33"\. Did you mean "s3"\? Known: '),
+    ],
+)
+def test_an_address_without_data_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        rows_of(uri if "://" in uri else tmp_path / uri)
+
+
+def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
+    pq.write_table(table_of([]), tmp_path / "x.parquet")
+
+    assert rows_of(tmp_path) == []
+
+
+def test_typed_columns_keep_their_type(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [2**60 + 1], "flag": [True]}), tmp_path / "x.parquet")
+
+    assert rows_of(tmp_path, exactly("flag", "id")) == [{"flag": True, "id": 2**60 + 1, SOURCE_FILE: str(tmp_path / "x.parquet")}]

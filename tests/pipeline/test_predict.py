@@ -1,0 +1,82 @@
+"""Batch scoring: every row scored or rejected with its reason, by the version that was asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import GateRefused
+from pipeline.io import exactly
+from pipeline.io.base import read
+from pipeline.predict import predict
+from pipeline.settings import Settings
+from registry.errors import RegistryError
+from registry.registry import Registry
+from tests.raw import listing, write_csv
+from tests.tiny_model import tiny_artifact
+from transforms.contract import clean_row
+from transforms.encode import encode_record
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    registry = Registry(str(tmp_path / "registry"))
+    folder = tiny_artifact(tmp_path / "model", version="20260101T000000Z-aaaaaa")
+    version = registry.publish(folder, "listing-price")
+    registry.promote("listing-price", version, "champion", "a test")
+    return Settings(registry=str(tmp_path / "registry"), max_rejected=0.8)
+
+
+def test_every_row_is_scored_or_rejected(tmp_path: Path, settings: Settings) -> None:
+    artifact = Registry(settings.registry).load("listing-price@champion")
+    known = next(iter(artifact.vocabulary.neighbourhood))
+    good = [listing(number, neighbourhood_group_cleansed=known, accommodates=str(number), price=None) for number in range(1, 6)]
+    bad = [listing(6, neighbourhood_group_cleansed="Atlantis"), listing(7, neighbourhood_group_cleansed=known, latitude="100")]
+    source = write_csv(tmp_path / "raw.csv", [*good, *bad])
+
+    manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
+
+    assert manifest["rows"] == {"read": 7, "accepted": 5, "rejected": 2}
+    assert manifest["reasons"] == {"neighbourhood:unknown": 1, "latitude:out_of_range": 1}
+    assert manifest["model"] == artifact.ref
+    scored = pq.read_table(tmp_path / "scored" / "versions" / manifest["version"] / "accepted").sort_by("id")
+    assert scored["model"].to_pylist() == [artifact.ref] * 5
+    for row, raw in zip(scored.to_pylist(), good, strict=True):
+        alone = artifact.predict(encode_record(clean_row(raw).record, artifact.vocabulary)[None])[0]
+        batch = np.array([row[f"probability_{label}"] for label in artifact.labels], np.float32)
+        assert batch.tobytes() == alone.tobytes()
+        assert row["price_category"] == artifact.labels[int(alone.argmax())]
+
+
+def test_a_source_without_prices_can_be_scored(tmp_path: Path, settings: Settings) -> None:
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    path = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
+    header, row = path.read_text().splitlines()
+    path.write_text(f"{header.removesuffix(',price')}\n{row.removesuffix(',$75.00')}\n")
+
+    assert predict("listing-price@champion", str(path), str(tmp_path / "scored"), settings)["rows"]["accepted"] == 1
+
+
+def test_too_many_rejected_rows_are_refused(tmp_path: Path, settings: Settings) -> None:
+    source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed="Atlantis")])
+
+    with pytest.raises(GateRefused, match=r"neighbourhood:unknown \(1\)"):
+        predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
+
+
+def test_an_alias_that_is_not_there_is_named(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(RegistryError, match='"champion"'):
+        predict("listing-price@champio", str(write_csv(tmp_path / "raw.csv", [listing(1)])), str(tmp_path / "scored"), settings)
+
+
+def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings) -> None:
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
+    manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
+
+    rows = read(f"{tmp_path}/scored/versions/{manifest['version']}/accepted", exactly("id", "price_category")).take_all()
+
+    assert rows[0]["id"] == 2**60 + 1

@@ -1,0 +1,242 @@
+"""Raw listings to a dataset: counts that reconcile, all or nothing, whatever dies on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from pipeline.datasets import open_dataset
+from pipeline.errors import GateRefused
+from pipeline.io import base, files
+from pipeline.io.base import StoreError
+from pipeline.process import process
+from pipeline.settings import Settings
+from tests.raw import listing, table_of, write_csv, write_shards
+from transforms.errors import ContractError
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+ROOT = Path(__file__).parents[2]
+
+
+def ids(dataset: Path) -> list[int]:
+    return sorted(row["id"] - 2**60 for row in open_dataset(str(dataset)).rows(["id"]).take_all())
+
+
+def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -> None:
+    rows = [listing(1), listing(2, price="$1,234.00"), listing(3, price="ask"), listing(4, bathrooms_text="some"), listing(1)]
+    source = write_csv(tmp_path / "raw.csv.gz", rows)
+    (tmp_path / "broken.csv").write_text(write_csv(tmp_path / "b.csv", [listing(5)]).read_text() + "6,oops\n")
+    (tmp_path / "b.csv").unlink()
+
+    manifest = process(str(tmp_path / "*.csv*"), str(tmp_path / "dataset"), Settings(max_rejected=0.5))
+
+    assert manifest["rows"] == {"read": 7, "accepted": 5, "rejected": 2}
+    assert manifest["reasons"] == {"price:unparseable": 1, "row:invalid": 1}
+    assert manifest["warnings"] == {"bathrooms:unparseable": 1, "id:repeated": 1}
+    assert {Path(item["path"]).name for item in manifest["sources"]} == {"raw.csv.gz", "broken.csv"}
+    assert manifest == json.loads((tmp_path / "dataset" / "manifest.json").read_text())
+    assert ids(tmp_path / "dataset") == [1, 1, 2, 4, 5]
+    rejected = pq.read_table(tmp_path / "dataset" / "versions" / manifest["version"] / "rejected").to_pylist()
+    assert {(row["reasons"][0], row["price"], row["invalid_row"], row["source_file"]) for row in rejected} == {
+        ("price:unparseable", "ask", None, str(source)),
+        ("row:invalid", None, "6,oops", str(tmp_path / "broken.csv")),
+    }
+
+
+def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
+    write_csv(tmp_path / "raw.csv", [listing(1, price="$1,234.00"), listing(2, price="$12,345.00")])
+
+    process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+
+    prices = open_dataset(str(tmp_path / "dataset")).rows(["price", "price_category"]).take_all()
+    assert sorted(prices, key=lambda row: row["price"]) == [
+        {"price": 1234.0, "price_category": "Lux"},
+        {"price": 12345.0, "price_category": "Lux"},
+    ]
+
+
+def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_path: Path) -> None:
+    sink = tmp_path / "dataset"
+    write_csv(tmp_path / "good.csv", [listing(1)])
+    write_csv(tmp_path / "bad.csv", [listing(1), listing(2, price="x"), listing(3, price="")])
+    live = process(str(tmp_path / "good.csv"), str(sink), Settings())
+
+    with pytest.raises(
+        GateRefused, match=r"2 of 3 rows \(66\.7%\) were rejected, more than the 20\.0% allowed: price:(unparseable|missing) \(1\)"
+    ) as caught:
+        process(str(tmp_path / "bad.csv"), str(sink), Settings())
+
+    assert open_dataset(str(sink)).version == live["version"]
+    kept = str(caught.value).partition("kept at ")[2].partition(";")[0]
+    assert pq.read_table(kept).num_rows == 2
+    assert not (Path(kept).parent / "accepted").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([], StoreError, "holds no rows: nothing was published"),
+        ([listing(1, price="call me")], GateRefused, r"1 of 1 rows .* price:unparseable \(1\)"),
+    ],
+)
+def test_a_source_without_use_leaves_nothing_live(tmp_path: Path, rows: list[dict[str, Any]], error: type[Exception], message: str) -> None:
+    write_csv(tmp_path / "raw.csv", rows)
+
+    with pytest.raises(error, match=message):
+        process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+
+    with pytest.raises(StoreError, match="is no processed dataset"):
+        open_dataset(str(tmp_path / "dataset"))
+
+
+def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("id,prise\n1,2\n")
+
+    with pytest.raises(
+        ContractError, match=r'raw\.csv: column "neighbourhood_group_cleansed" or .* is missing\. .*Columns there: id, prise'
+    ):
+        process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+
+    assert not list((tmp_path / "dataset" / "versions").iterdir())
+
+
+def test_old_versions_are_pruned_but_for_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "raw.csv", [listing(1)])
+    names = iter(f"2026010{day}T000000Z-aaaaaa" for day in range(1, 6))
+    monkeypatch.setattr(files, "new_version", lambda: next(names))
+
+    for _ in range(5):
+        process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+
+    assert sorted(item.name[7] for item in (tmp_path / "dataset" / "versions").iterdir()) == ["3", "4", "5"]
+    assert ids(tmp_path / "dataset") == [1]
+
+
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is a task of its own."""
+    monkeypatch.setattr(files, "TASK_BYTES", 1)
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_a_worker_killed_mid_run_loses_and_duplicates_nothing(tmp_path: Path) -> None:
+    raw, marker = write_shards(tmp_path / "raw", shards=6, rows=500), str(tmp_path / "killed")
+
+    def die_once(block: pa.Table) -> Iterator[pa.Table]:
+        yield block.slice(0, 100)
+        if not os.path.exists(marker) and block["id"][0].as_py() == str(2**60 + 1_000):
+            with open(marker, "x"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        yield block.slice(100)
+
+    def deadly(uri: str, columns: base.Columns) -> ray.data.Dataset:
+        return files.read_files(uri.removeprefix("deadly://"), columns).map_batches(die_once, batch_size=None, batch_format="pyarrow")
+
+    base.source("deadly")(deadly)
+    manifest = process(f"deadly://{raw}", str(tmp_path / "dataset"), Settings())
+
+    assert os.path.exists(marker)
+    assert manifest["rows"] == {"read": 3_000, "accepted": 3_000, "rejected": 0}
+    assert ids(tmp_path / "dataset") == list(range(3_000))
+
+
+DRIVER = """
+import sys, time
+import pyarrow as pa
+from pipeline import session
+session.start()
+from pipeline.io import base, files
+from pipeline.process import process
+from pipeline.settings import Settings
+files.TASK_BYTES = 1
+
+def hang(block):
+    while block["id"][0].as_py() == sys_argv_last:
+        time.sleep(0.1)
+    return block
+
+sys_argv_last = sys.argv[3]
+base.source("hanging")(lambda uri, columns: files.read_files(uri[10:], columns).map_batches(hang, batch_size=None, batch_format="pyarrow"))
+process("hanging://" + sys.argv[1], sys.argv[2], Settings())
+"""
+
+
+def test_a_driver_killed_mid_run_leaves_the_live_version_and_the_next_run_works(tmp_path: Path) -> None:
+    raw, sink = write_shards(tmp_path / "raw", shards=4, rows=50), tmp_path / "dataset"
+    live = process(str(raw / "000.parquet"), str(sink), Settings())
+    last = str(2**60 + 150)
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": str(ROOT)}
+
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(raw), str(sink), last], env=environment, stderr=subprocess.PIPE)
+    try:
+        wait_until(partial(half_written, sink, live["version"]), driver)
+    finally:
+        driver.kill()
+        driver.communicate()
+
+    assert open_dataset(str(sink)).version == live["version"]
+    assert ids(sink) == list(range(50))
+    process(str(raw), str(sink), Settings())
+    assert ids(sink) == list(range(200))
+
+
+def half_written(sink: Path, live: str) -> bool:
+    return len([path for path in sink.glob("versions/*/accepted/*.parquet") if live not in str(path)]) == 3
+
+
+def wait_until(event: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Wait for an event that another process brings about; fail if that ends first."""
+    deadline = time.monotonic() + seconds
+    while not event():
+        assert process.poll() is None, process.communicate()[1].decode()[-2000:]
+        assert time.monotonic() < deadline, "the event did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Any]:
+    """Mounts a small file system of its own, with the given options."""
+    mounted: list[Path] = []
+
+    def make(options: str) -> Path:
+        folder = tmp_path / f"mounted{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_no_space_left_is_said_and_nothing_is_published(tmp_path: Path, mount: Any) -> None:
+    folder = mount("size=64k")
+    table = table_of(listing(number, property_type=os.urandom(40).hex(), latitude=str(number / 1e6)) for number in range(5_000))
+    pq.write_table(table, tmp_path / "raw.parquet")
+
+    with pytest.raises(Exception, match="No space left on the device.*nothing was published"):
+        process(str(tmp_path / "raw.parquet"), str(folder / "dataset"), Settings())
+
+    assert not list(folder.rglob("manifest.json"))
+    assert not list(folder.rglob("*.parquet"))
+
+
+def test_a_sink_without_rights_is_said(tmp_path: Path, mount: Any) -> None:
+    write_csv(tmp_path / "raw.csv", [listing(1)])
+
+    with pytest.raises(StoreError, match=r"cannot be written: .*Check the address and your rights"):
+        process(str(tmp_path / "raw.csv"), str(mount("ro") / "dataset"), Settings())
