@@ -18,6 +18,7 @@ from pyarrow import fs
 from pipeline.datasets import open_dataset
 from pipeline.io import base, exactly
 from pipeline.io.sql_address import sibling
+from tests.bigquery_rig import PROJECT, Warehouse
 from tests.postgres_rig import Server
 
 
@@ -124,3 +125,14 @@ def postgresql(server: Server, database: str) -> Store:
 
     wrong = f"{server.uri(database, password=quote('no-such-password'))}?table=raw"
     return Store(put, f"{server.uri(database)}?table=dataset", secret="s3cr3t", wrong=wrong)
+
+
+def bigquery(warehouse: Warehouse, dataset: str) -> Store:
+    def put(rows: pa.Table) -> str:
+        name = f"{PROJECT}.{dataset}.raw"
+        warehouse.create(name, [{"name": column, "type": "STRING", "mode": "NULLABLE"} for column in rows.column_names])
+        for row in rows.to_pylist():
+            warehouse.sql.execute(f"INSERT INTO `{name}` VALUES ({', '.join('?' * len(row))})", list(row.values()))
+        return f"bigquery://{PROJECT}/{dataset}.raw"
+
+    return Store(put, f"bigquery://{PROJECT}/{dataset}.listings", wrong=f"bigquery://{PROJECT}/{dataset}.nothing")

@@ -24,8 +24,8 @@ from transforms.errors import ContractError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-SOURCES = ("parquet", "csv", "csv.gz", "jsonl", "s3", "sqlite", "postgresql")
-SINKS = ("parquet", "s3", "sqlite", "postgresql")
+SOURCES = ("parquet", "csv", "csv.gz", "jsonl", "s3", "sqlite", "postgresql", "bigquery")
+SINKS = ("parquet", "s3", "sqlite", "postgresql", "bigquery")
 
 HUGE = 2**53 + 1
 RAW = pa.table(
@@ -49,6 +49,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Stor
                 return stores.s3(request.getfixturevalue("s3").uri)
             case "postgresql":
                 return stores.postgresql(*request.getfixturevalue("postgres"))
+            case "bigquery":
+                return stores.bigquery(*request.getfixturevalue("bigquery"))
         kinds = {"parquet": stores.parquet, "csv": stores.csv_file, "csv.gz": stores.csv_gz, "jsonl": stores.json_lines}
         return (kinds | {"sqlite": stores.sqlite})[name](tmp_path)
 
