@@ -1,16 +1,15 @@
-"""How good a model is on listings with a price: streamed through a pool of actors that hold the model."""
+"""How good a model is on listings with a price: streamed through workers that each load it once."""
 
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy
 
 from pipeline.datasets import Dataset
 from pipeline.metrics import Counts, summary
@@ -18,7 +17,7 @@ from pipeline.split import Split
 from registry.artifact import Artifact, load_artifact
 from transforms.contract import FEATURES, PRICE, price_category
 from transforms.encode import UNKNOWN, encode_table
-from transforms.errors import NightpriceError
+from transforms.errors import ContractError, NightpriceError
 from transforms.lift import distinct
 
 # What evaluation needs of accepted rows.
@@ -43,17 +42,10 @@ def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
     a neighbourhood it never saw, are counted under `unscorable` and are in no metric. Only counts reach the driver.
     Raises EvaluationError if no row can be scored.
     """
-    # The bytes travel, not a path: actors may run on machines that don't see this one's disk.
-    files = ray.put({name: (artifact.folder / name).read_bytes() for name in [*artifact.manifest["sha256"]]})
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    parts = rows.map_batches(
-        _Counter,
-        fn_constructor_args=(files,),
-        batch_format="pyarrow",
-        batch_size=BATCH_ROWS,
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, cpus - 1)),
-    )
+    # The bytes travel, not a path: workers may run on machines that don't see this one's disk.
+    contents: Mapping[str, bytes] = {name: (artifact.folder / name).read_bytes() for name in artifact.manifest["sha256"]}
+    files = ray.put(contents)
+    parts = rows.map_batches(partial(_count_batch, files=files), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
     total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
     if not total.rows:
         found = ", ".join(f"{reason} ({count:,})" for reason, count in total.unscorable.most_common(3))
@@ -66,14 +58,19 @@ def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
 def evaluate_dataset(artifact: Artifact, dataset: Dataset, split: Split | None = None) -> Evaluation:
     """Evaluate a model on a processed dataset: on all rows, or on the holdout rows of a split.
 
-    Raises EvaluationError for a dataset without prices.
+    Raises ContractError for a dataset without prices.
     """
-    if "pricing" not in dataset.manifest:
-        raise EvaluationError(f'"{dataset.uri}" was processed without prices: a model can only be evaluated on listings with a price.')
+    require_prices(dataset)
     rows = dataset.rows(COLUMNS)
     if split is not None:
         rows = rows.map_batches(partial(_holdout, split=split), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
     return evaluate(artifact, rows)
+
+
+def require_prices(dataset: Dataset) -> None:
+    """Raise ContractError for a dataset that holds no prices, such as one that a model has scored."""
+    if "pricing" not in dataset.manifest or "model" in dataset.manifest:
+        raise ContractError(f'"{dataset.uri}" holds no prices to compare with. Name a dataset that `nightprice process` wrote.')
 
 
 def _holdout(table: pa.Table, split: Split) -> pa.Table:
@@ -93,18 +90,18 @@ def count(table: pa.Table, artifact: Artifact) -> Counts:
     return counts
 
 
-class _Counter:
-    """An actor that loads the model once and counts batch after batch."""
+def _count_batch(table: pa.Table, files: "ray.ObjectRef[Mapping[str, bytes]]") -> pa.Table:
+    return pa.table({"counts": pa.array([count(table, _model(files)).to_bytes()], pa.binary())})
 
-    def __init__(self, files: "ray.ObjectRef[Mapping[str, bytes]]") -> None:
-        contents: Mapping[str, bytes] = ray.get(files)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in contents.items():
-                Path(folder, name).write_bytes(content)
-            self._artifact = load_artifact(Path(folder))
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.table({"counts": pa.array([count(table, self._artifact).to_bytes()], pa.binary())})
+@lru_cache(maxsize=2)
+def _model(files: "ray.ObjectRef[Mapping[str, bytes]]") -> Artifact:
+    """The model, loaded once in every worker process."""
+    contents: Mapping[str, bytes] = ray.get(files)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in contents.items():
+            Path(folder, name).write_bytes(content)
+        return load_artifact(Path(folder))
 
 
 def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ import ray
 
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.errors import UsageError
-from pipeline.evaluate import Evaluation, compared, evaluate_dataset
+from pipeline.evaluate import compared, evaluate_dataset, require_prices
 from pipeline.provenance import code_version, library_versions
 from pipeline.report import render_report
 from pipeline.session import ray_errors
 from pipeline.settings import Settings
+from pipeline.split import Split, read_split
 from pipeline.train.estimator import Estimator, Job, Trained
 from pipeline.train.learn import COLUMNS, Learned, TrainingError, learn
 from pipeline.train.matrix import encoded_rows
 from pipeline.train.onnx_export import check_parity, with_missing
-from pipeline.split import Split, read_split
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from transforms.contract import CONTRACT_VERSION, FEATURES
@@ -65,7 +65,7 @@ def train(
     `holdout_ids` names a file of listing ids that form the holdout; without, it is `settings.holdout_share` of the
     listings by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
     Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
-    Raises UsageError for arguments that can't be, TrainingError for data that no model can be trained on.
+    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be trained on.
     """
     kind = find_estimator(estimator)
     if workers < 1:
@@ -73,7 +73,8 @@ def train(
     target = Registry(registry, settings.cache_dir)
     other = target.load(compare) if compare else None
     split = read_split(holdout_ids, settings.holdout_share)
-    dataset = _with_prices(open_dataset(data))
+    dataset = open_dataset(data)
+    require_prices(dataset)
     with ray_errors(), tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         learned = learn(dataset.rows(COLUMNS), split)
         learned.check(dataset.pricing.labels, split)
@@ -98,12 +99,6 @@ def find_estimator(name: str) -> Estimator:
 
         return RandomForest()
     raise UsageError(f'There is no estimator "{name}".{closest(name, ESTIMATORS)} Known: {", ".join(ESTIMATORS)}.')
-
-
-def _with_prices(dataset: Dataset) -> Dataset:
-    if "pricing" not in dataset.manifest or "model" in dataset.manifest:
-        raise TrainingError(f'"{dataset.uri}" holds no prices to learn from. Name a dataset that `nightprice process` wrote.')
-    return dataset
 
 
 def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path) -> Artifact:
@@ -194,4 +189,4 @@ def _golden(rows: int) -> list[int]:
     return [*range(half), *range(rows // 2, rows // 2 + half)]
 
 
-__all__ = ["ESTIMATORS", "Evaluation", "TrainingError", "find_estimator", "train"]
+__all__ = ["ESTIMATORS", "TrainingError", "find_estimator", "train"]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray.data
 
-from pipeline.train.learn import BATCH_ROWS
 from pipeline.split import Split, is_validation
+from pipeline.train.learn import BATCH_ROWS
 from transforms.contract import CATEGORY, FEATURES
 from transforms.encode import Matrix, Vocabulary, encode_table
 from transforms.lift import distinct
