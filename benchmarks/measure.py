@@ -81,7 +81,7 @@ def begin() -> float:
 
 
 def finish(started: float, **notes: Any) -> None:
-    """Called by the measured process at the end of the measured part."""
+    """Called by the measured process at the end of the measured part; `seconds` among the notes stands for the time until now."""
     print(_MARK + json.dumps({"seconds": time.perf_counter() - started, **notes}), flush=True)
 
 
@@ -91,7 +91,7 @@ class _Sampler(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._root = psutil.Process(pid)
-        self._stop = threading.Event()
+        self._stopped = threading.Event()
         self.idle = self.peak = 0
 
     def start(self) -> None:
@@ -99,11 +99,11 @@ class _Sampler(threading.Thread):
         super().start()
 
     def run(self) -> None:
-        while not self._stop.wait(SAMPLE_SECONDS):
+        while not self._stopped.wait(SAMPLE_SECONDS):
             self.peak = max(self.peak, self._total())
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped.set()
         self.join()
 
     def _total(self) -> int:

@@ -160,5 +160,7 @@ def _accepted_columns(pricing: Pricing) -> list[pl.Expr]:
     columns = [
         pl.col(f"={name}").cast(types[name]).alias(name) if name in types else pl.col(f"={name}").alias(name) for name in FIELDS_BY_NAME
     ]
-    category = pl.col("=price").cut(list(pricing.bins), labels=list(pricing.labels)).cast(pl.String)
+    category: pl.Expr = pl.lit(pricing.labels[-1])
+    for bound, label in reversed(list(zip(pricing.bins, pricing.labels, strict=False))):
+        category = pl.when(pl.col("=price") <= bound).then(pl.lit(label)).otherwise(category)
     return [*columns, category.alias("price_category")]

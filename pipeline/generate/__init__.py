@@ -45,7 +45,11 @@ def generate(
             pool.submit(_write, path, edges[i], edges[i + 1], {"bad_rows": bad_rows, "seed": seed, "groups": groups})
             for i, path in enumerate(paths)
         ]
-        counts = sum((task.result() for task in tasks), Counter())
+        try:
+            counts = sum((task.result() for task in tasks), Counter())
+        except BaseException:  # an interruption, a full disk: the files that were not begun must not be waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return {"rows": rows, "bad": dict(sorted(counts.items())), "files": [str(path) for path in paths]}
 
 
