@@ -1,22 +1,43 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# What keeps a laptop's Ray quiet and quick; see docs/decisions/ for each.
 .DEFAULT_GOAL := help
 
 help:  ## print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: .venv/installed  ## make the virtual environment from the hashed lock file
+install: .venv/installed  ## make the virtual environment .venv from the hashed lock file
 
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": name another one with make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12")'
+	@echo "Installing into .venv; this takes some minutes the first time."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lock:  ## resolve pyproject.toml anew into requirements.lock (needs uv)
+demo: install  ## the whole main job on 40,000 generated listings, in about a minute
+	@$(BIN)/nightprice demo
+
+test: lint  ## style, types, and every test (NIGHTPRICE_TEST_DATA=DIR adds those on real listings)
+	@$(BIN)/python -m pytest
+
+lint: install  ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install  ## put the code into the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-process: install  ## rows/s and memory of process, beside the notebook's pandas and Polars
+	@$(BIN)/python -m benchmarks.process $(ARGS)
+
+bench-train: install  ## seconds and memory of training, 1 and 2 workers, beside plain XGBoost
+	@$(BIN)/python -m benchmarks.train $(ARGS)
+
+lock:  ## resolve pyproject.toml anew into requirements.lock (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
 
-.PHONY: help install lock
+.PHONY: help install demo test lint format bench-process bench-train lock
