@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # What goes wrong is raised as one sentence; Ray's core would print its own view of it, and warnings of its own, beside.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 # Blocks of this size keep a worker's memory flat; Ray's default of 128 MiB is for bigger machines.
 BLOCK_BYTES = 32 * 2**20
