@@ -3,13 +3,13 @@
 import errno
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipeline.errors import causes, without_advice
 from transforms.errors import NightpriceError
 
 if TYPE_CHECKING:
@@ -111,24 +111,22 @@ def ray_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise _unwrapped(error) from error
+        found = _unwrapped(error)
+        if found is None:
+            raise
+        raise found from error
 
 
-def _unwrapped(error: "RayError") -> BaseException:
+def _unwrapped(error: "RayError") -> NightpriceError | None:
     from ray.exceptions import RayError as RayErrorType
 
-    seen: BaseException | None = error
-    while seen is not None:
-        # Ray's wrapper is also of the type of what it wraps, but its text is a trace.
-        if isinstance(seen, NightpriceError) and not isinstance(seen, RayErrorType):
-            return _without_advice(seen)
+    for seen in causes(error):
+        if isinstance(seen, RayErrorType):
+            # It is also of the type of what it wraps, but its text is a trace.
+            continue
+        if isinstance(seen, NightpriceError):
+            seen.args = (without_advice(str(seen)),)
+            return seen
         if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
             return NightpriceError(f"No space left on the device: {seen}. Free some space or name another address; nothing was published.")
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
-
-
-def _without_advice(error: NightpriceError) -> NightpriceError:
-    """The error without what Ray Data appends to every message: how often it tried, and how to make it try again."""
-    error.args = (re.split(r"\nFailed to .+ after \d+/\d+ attempt", str(error))[0],)
-    return error
+    return None
