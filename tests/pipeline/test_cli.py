@@ -348,3 +348,33 @@ def test_evaluate_and_predict_with_a_model_of_the_registry(registry: Registry, r
     assert found["rows"] + sum(found["unscorable"].values()) == processed["rows"]["accepted"]
     assert set(found["metrics"]) >= {"accuracy", "macro_f1", "roc_auc", "log_loss", "ordinal_mae", "ece"}
     assert scored["rows"]["read"] == 500
+
+
+def test_predict_with_a_folder_that_is_in_no_registry(tmp_path: Path, ray_session: None) -> None:
+    tiny_artifact(tmp_path / "mine", SECOND)
+    call("generate", "--rows", 100, "--out", "raw", "--shards", 1)
+
+    scored = answer("predict", "--model", "mine", "--source", "raw", "--sink", "scored")
+
+    assert scored["model"] == f"{NAME}@{SECOND}"
+
+
+def test_train_promote_and_a_gate_that_refuses_a_worse_model(monkeypatch: pytest.MonkeyPatch, ray_session: None) -> None:
+    monkeypatch.setenv("NIGHTPRICE_XGBOOST__ROUNDS", "40")
+    call("generate", "--rows", 3_000, "--out", "raw", "--shards", 1)
+    answer("process", "--source", "raw", "--sink", "dataset")
+
+    good = answer("train", "--data", "dataset")
+    first = answer("promote", good["model"], "--if-better")
+    monkeypatch.setenv("NIGHTPRICE_XGBOOST__ROUNDS", "1")
+    shown = call("train", "--data", "dataset", "--compare", f"{NAME}@champion")
+    refused = call("promote", f"{NAME}@{answer('models')['versions'][0]['version']}", "--if-better")
+
+    assert first["model"] == good["model"]
+    assert good["metrics"]["accuracy"] > 0.5
+    assert "ROC AUC" in shown.stdout
+    assert f"nightprice promote {NAME}@" in shown.stdout
+    assert refused.exit_code == 3
+    assert "not better" in refused.stderr
+    assert f"{NAME}@champion stays in force." in refused.stderr
+    assert answer("models")["aliases"] == {"champion": first["version"]}
