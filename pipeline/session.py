@@ -4,9 +4,11 @@ import errno
 import logging
 import os
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import causes, without_advice
@@ -51,11 +53,10 @@ def start(num_cpus: int | None = None) -> None:
     if not ray.is_initialized():
         if address:
             check_answers(address)
+        place: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
         try:
-            if address:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-            else:
-                ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            with _held_back_stderr():
+                ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
             where = f"at RAY_ADDRESS={address}" if address else "on this machine"
             first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -64,6 +65,23 @@ def start(num_cpus: int | None = None) -> None:
                 "or unset it to run on this machine alone."
             ) from error
     _quiet_data()
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Ray's core announces its log level on descriptor 2 itself; whatever is written meanwhile is shown only if it fails."""
+    with tempfile.TemporaryFile() as written, open(os.dup(2), "wb") as screen:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            screen.write(written.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen.fileno(), 2)
 
 
 def check_answers(address: str, seconds: float = 3.0) -> None:
