@@ -58,7 +58,6 @@ def app(arguments: dict[str, Any]) -> Application:
 def build(options: ServeOptions) -> Application:
     """The application with these options."""
     deployment = serve.deployment(
-        Prediction,
         name=NAME,
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
@@ -66,7 +65,7 @@ def build(options: ServeOptions) -> Application:
         ray_actor_options={"num_cpus": options.num_cpus},
         logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
         **_replicas(options),
-    )
+    )(Prediction)
     application: Application = deployment.bind(options.arguments())
     return application
 

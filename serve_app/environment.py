@@ -27,6 +27,8 @@ FAST = {
     # A prediction can be asked twice: a replica that dies costs no request.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # How long a replica that leaves goes on answering while HAProxy learns of it: 30 s is for many nodes.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # One line for each request to a reader in Python, for metrics that we count ourselves.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }

@@ -23,7 +23,7 @@ from transforms.errors import NightpriceError
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 12.0
 OBJECT_STORE_BYTES = 100 * 2**20
 
 
@@ -41,20 +41,17 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
         _check_answers(joins)
     else:
         environment.check_ports(options.host, options.port, haproxy is not None)
-    with _signals() as stopped, _ray(joins), _deployed(options):
+    # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
+    with _signals() as stopped, _ray(joins), _without_haproxy(None if joins else haproxy), _deployed(options, stopped):
         address = f"http://{_shown_host(options.host)}:{options.port}"
         if not options.is_local and not options.api_keys:
-            say(
-                f"WARNING: anybody who reaches {options.host}:{options.port} may call. Set NIGHTPRICE_SERVE_API_KEYS, or listen at 127.0.0.1."
-            )
+            say(f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set NIGHTPRICE_SERVE_API_KEYS.")
         for line in _greeting(address, options):
             say(line)
         if ready:
             ready(address)
         stopped.wait()
         say("Stopping.")
-    if haproxy is not None and not joins:
-        _end_haproxy(haproxy)
 
 
 def check_model(options: ServeOptions) -> None:
@@ -87,25 +84,42 @@ def _shown_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
-    stopped = threading.Event()
+class _Stop:
+    """An event that Ctrl-C or SIGTERM sets; a second one interrupts."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._before: dict[int, Any] = {}
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
+    def arm(self) -> None:
+        """Listen to the signals; once more after Ray has started, which takes SIGTERM for itself."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, self._stop)
+                self._before.setdefault(number, before)
+
+    def disarm(self) -> None:
+        """As it was before."""
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def wait(self) -> None:
+        self._event.wait()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._event.is_set():
+            raise KeyboardInterrupt
+        self._event.set()
+
+
+@contextmanager
+def _signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    stop.arm()
+    try:
+        yield stop
+    finally:
+        stop.disarm()
 
 
 @contextmanager
@@ -129,7 +143,7 @@ def _ray(joins: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _deployed(options: ServeOptions) -> Iterator[None]:
+def _deployed(options: ServeOptions, stopped: _Stop) -> Iterator[None]:
     from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -141,6 +155,7 @@ def _deployed(options: ServeOptions) -> Iterator[None]:
     ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
     try:
         ray_serve.run(build(options), name=NAME, route_prefix="/")
+        stopped.arm()
         _await_answer(options)
         yield
     except RuntimeError as error:
@@ -149,7 +164,16 @@ def _deployed(options: ServeOptions) -> Iterator[None]:
         if os.environ.get("RAY_ADDRESS"):
             ray_serve.delete(NAME)
         else:
-            ray_serve.shutdown()
+            _within(STOP_SECONDS, ray_serve.shutdown)
+
+
+def _within(seconds: float, end: Callable[[], None]) -> None:
+    """Let something end in good order, but not for ever: a signal to all processes at once may have ended Ray before us."""
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        logger.warning("Ray Serve did not end within %g s: ending its processes.", seconds)
 
 
 def _await_answer(options: ServeOptions, seconds: float = 60.0) -> None:
@@ -191,7 +215,7 @@ def _check_answers(address: str) -> None:
     if None in where:
         return
     try:
-        socket.create_connection(where, timeout=3).close()  # type: ignore[arg-type]
+        socket.create_connection(where, timeout=3).close()
     except OSError as error:
         raise NightpriceError(
             f"No Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}). Start one there, mend RAY_ADDRESS, "
@@ -199,9 +223,18 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
+@contextmanager
+def _without_haproxy(folder: Path | None) -> Iterator[None]:
+    """Afterwards no HAProxy of this service is left: Ray leaves one behind if it could not end in good order."""
+    try:
+        yield
+    finally:
+        if folder is not None:
+            _end_haproxy(folder)
+
+
 def _end_haproxy(folder: Path) -> None:
-    """No HAProxy of this service stays behind: Ray leaves one if it was slow to end."""
-    config = str(folder / "haproxy.cfg")
+    config = f"-f {folder}/"
     deadline = time.monotonic() + STOP_SECONDS
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         left = [pid for pid, command in environment.processes() if config in command and "haproxy" in command.partition(" ")[0]]
