@@ -66,9 +66,11 @@ class Api(FastAPI):
     FastAPI's own work on a request takes longer than a prediction.
     """
 
-    def __init__(self, follower: Follower, options: ServeOptions, metrics: Metrics | None = None) -> None:
+    def __init__(self, follower: Follower, options: ServeOptions, metrics: Metrics | None = None, *, sends_request_id: bool = True) -> None:
+        """`sends_request_id=False` where Ray Serve puts it into every answer."""
         super().__init__(title="Nightprice", version=_version(), docs_url=None, redoc_url=None, openapi_url=None)
         self._follower, self._options, self._metrics = follower, options, metrics or NoMetrics()
+        self._sends_request_id = sends_request_id
         self._keys = Keys(options.api_keys)
         self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="nightprice-bulk")
         self._document = document(self.version, options.max_rows, bool(options.api_keys))
@@ -113,7 +115,7 @@ class Api(FastAPI):
             reply = self._refusal(
                 RequestError(500, "internal", "The service failed. Its log has the reason under this request id."), path, number
             )
-        await send_reply(send, reply, number, method == "HEAD")
+        await send_reply(send, reply, number if self._sends_request_id else None, method == "HEAD")
         self._metrics.request(route, reply.status, time.perf_counter() - started)
 
     def _find(self, path: str, method: str) -> tuple[str, Endpoint]:
@@ -198,7 +200,13 @@ class Api(FastAPI):
         return reply
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._bulk, work, *arguments)
+        """Bulk work, so that one-row requests are answered meanwhile."""
+        try:
+            async with asyncio.timeout(self._options.request_timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._bulk, work, *arguments)
+        except TimeoutError:
+            limit = self._options.request_timeout_s
+            raise RequestError(408, "timed_out", f"The answer took longer than {limit:g} s. Send fewer listings at once.") from None
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:

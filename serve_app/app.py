@@ -3,6 +3,7 @@
 serve run serve_app.app:app model=listing-price@champion registry=/srv/models max_replicas=4
 """
 
+import logging
 from typing import Any
 
 from ray import serve
@@ -26,6 +27,8 @@ class Prediction:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         """`arguments` are the options without the keys, which every replica reads from its own environment."""
+        # Ray Serve itself writes a line for each request at this level; we say only what matters.
+        logging.getLogger("ray.serve.nightprice").setLevel(logging.INFO)
         self._options = load_options(**arguments)
         if self._options.keys_required and not self._options.api_keys:
             raise OptionsError("Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on every node.")
@@ -42,7 +45,7 @@ class Prediction:
 
     def __serve_build_asgi_app__(self) -> Api:
         """What Ray Serve calls for the application, after the constructor."""
-        return Api(self._follower, self._options, self._metrics)
+        return Api(self._follower, self._options, self._metrics, sends_request_id=False)
 
     def __del__(self) -> None:
         if hasattr(self, "_follower"):
@@ -63,7 +66,7 @@ def build(options: ServeOptions) -> Application:
         max_queued_requests=options.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": options.num_cpus},
-        logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
+        logging_config=LoggingConfig(encoding="JSON", log_level="WARNING", enable_access_log=False),
         **_replicas(options),
     )(Prediction)
     application: Application = deployment.bind(options.arguments())

@@ -151,7 +151,7 @@ def _deployed(options: ServeOptions, stopped: _Stop) -> Iterator[None]:
     from serve_app.app import NAME, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    http = HTTPOptions(host=options.host, port=options.port, request_timeout_s=options.request_timeout_s)
+    http = HTTPOptions(host=options.host, port=options.port)
     ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
     try:
         ray_serve.run(build(options), name=NAME, route_prefix="/")

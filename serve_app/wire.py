@@ -132,12 +132,12 @@ def wrong_body(found: str, expected: str) -> RequestError:
     )
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str, head: bool = False) -> None:
+async def send_reply(send: Send, reply: Reply, request_id: str | None, head: bool = False) -> None:
     """Put an answer on the wire; `head` leaves its body out."""
     headers = [
         (b"content-type", reply.content_type.encode()),
         (b"content-length", str(len(reply.body)).encode()),
-        (b"x-request-id", request_id.encode()),
+        *([(b"x-request-id", request_id.encode())] if request_id else []),
         (b"x-content-type-options", b"nosniff"),
         *((name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
     ]
