@@ -1,0 +1,64 @@
+"""What a caller is told when a request can't be answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transforms.errors import NightpriceError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One wrong field of a request."""
+
+    field: str
+    problem: str
+    """The word that rejected rows have for it: missing, unparseable, out_of_range, not_allowed, unknown."""
+    found: str | None
+    """What was there, shortened; None if nothing was."""
+    expected: str
+    hint: str = ""
+    """The closest thing that would have been right."""
+
+    @property
+    def reason(self) -> str:
+        """As rejected rows name it: `field:problem`."""
+        return f"{self.field}:{self.problem}"
+
+    @property
+    def message(self) -> str:
+        """One or two sentences for people."""
+        found = "it is missing" if self.found is None else f"found {self.found}"
+        return f"{self.field}: {found}, expected {self.expected}.{self.hint}"
+
+    def as_json(self) -> dict[str, Any]:
+        shown = {key: value for key, value in asdict(self).items() if key != "hint"}
+        return {**shown, "reason": self.reason, "message": self.message}
+
+
+class RequestError(NightpriceError):
+    """An answer other than 200: its HTTP status, a word for machines, and a sentence for people."""
+
+    def __init__(
+        self, status: int, code: str, message: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.problems, self.headers = status, code, tuple(problems), dict(headers or {})
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"problems": [problem.as_json() for problem in self.problems]} if self.problems else {}
+        return {"code": self.code, "message": str(self), **found}
+
+
+class InvalidListing(RequestError):
+    """A listing with wrong fields, all of them named."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        names = ", ".join(dict.fromkeys(problem.field for problem in problems))
+        said = "1 field is wrong" if len(problems) == 1 else f"{len(problems)} fields are wrong"
+        super().__init__(422, "invalid_listing", f"{said}: {names}.", problems)
+
+
+def not_ready(reason: str) -> RequestError:
+    """No model is loaded yet."""
+    return RequestError(503, "not_ready", reason, headers={"Retry-After": "5"})

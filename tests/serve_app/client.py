@@ -1,0 +1,42 @@
+"""The application in process: requests go through ASGI, no port and no Ray needed."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from serve_app.api import Api
+from serve_app.follow import Follower
+from serve_app.options import ServeOptions
+from serve_app.wire import ARROW
+
+URL = "http://nightprice"
+
+
+class Client:
+    """Sends requests to an application, one by one."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.api)
+            async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(send())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **({"json": json} if json is not None else {}), **options)
+
+    def arrow(self, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.post("/v1/predict/batch", content=body, headers={"content-type": ARROW, **(headers or {})})
+
+
+def client_of(follower: Follower, **options: Any) -> Client:
+    return Client(Api(follower, ServeOptions(**options)))

@@ -1,0 +1,293 @@
+"""The HTTP API in process: every route, every refusal."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from registry.registry import Registry
+from serve_app.document import EXAMPLE
+from serve_app.follow import Follower
+from serve_app.streams import PROBLEMS
+from tests.listings import accepted_listings
+from tests.serve_app.client import Client, client_of
+from tests.serve_app.models import CHALLENGE, as_listings
+from tests.tiny_model import FIRST, tiny_artifact
+from transforms.contract import CATEGORY, FEATURES, Pricing
+
+KEY = "a-key-of-some-length"
+
+
+def stream(table: pa.Table, **options: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def listings_table(rows: int, seed: int = 0) -> pa.Table:
+    return accepted_listings(rows, seed).drop_columns(["price", CATEGORY])
+
+
+def test_the_challenge_is_answered(client: Client) -> None:
+    answer = client.post("/v1/predict", CHALLENGE)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["id", "price_category", "probabilities", "model"]
+    assert (body["id"], body["model"]) == (1001, f"listing-price@{FIRST}")
+
+
+def test_single_batch_and_arrow_agree_to_the_last_bit(client: Client) -> None:
+    table = listings_table(300, seed=3)
+    listings = as_listings(accepted_listings(300, seed=3))
+
+    many = client.post("/v1/predict/batch", {"listings": listings}).json()["results"]
+    arrow = pa.ipc.open_stream(client.arrow(stream(table)).content).read_all()
+
+    assert [client.post("/v1/predict", listing).json() for listing in listings[:20]] == many[:20]
+    assert arrow["id"].to_pylist() == [result["id"] for result in many]
+    assert arrow[CATEGORY].to_pylist() == [result[CATEGORY] for result in many]
+    for label in Pricing().labels:
+        assert np.array_equal(
+            arrow[f"probability_{label}"].to_numpy(), np.array([result["probabilities"][label] for result in many], np.float32)
+        )
+    assert set(arrow["model"].to_pylist()) == {f"listing-price@{FIRST}"}
+    assert arrow[PROBLEMS].null_count == 300
+
+
+def test_a_wrong_listing_is_told_everything(client: Client) -> None:
+    answer = client.post("/v1/predict", {**CHALLENGE, "room_type": "Entire home", "beds": -1, "bath": 2}, headers={"x-request-id": "me-1"})
+
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert (error["code"], error["request_id"], answer.headers["x-request-id"]) == ("invalid_listing", "me-1", "me-1")
+    assert error["message"] == "3 fields are wrong: room_type, beds, bath."
+    assert [problem["reason"] for problem in error["problems"]] == ["room_type:not_allowed", "beds:out_of_range", "bath:unknown_field"]
+    assert 'Did you mean "Entire home/apt"?' in error["problems"][0]["message"]
+
+
+def test_in_a_batch_only_the_wrong_one_fails(client: Client) -> None:
+    answer = client.post("/v1/predict/batch", {"listings": [CHALLENGE, {**CHALLENGE, "id": 5, "tv": 7}, None]})
+
+    assert answer.status_code == 200
+    first, second, third = answer.json()["results"]
+    assert first == client.post("/v1/predict", CHALLENGE).json()
+    assert (second["id"], second["error"]["problems"][0]["reason"]) == (5, "tv:unparseable")
+    assert (third["id"], third["error"]["problems"][0]["reason"]) == (None, "listing:unparseable")
+
+
+def test_wrong_rows_of_a_stream_say_why(client: Client) -> None:
+    rows = [{**CHALLENGE}, {**CHALLENGE, "id": 6, "room_type": "Flat", "beds": 1000}]
+
+    answer = client.arrow(stream(pa.Table.from_pylist(rows)))
+
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert table[PROBLEMS].to_pylist() == [None, ["room_type:not_allowed", "beds:out_of_range"]]
+    assert table["id"].to_pylist() == [1001, 6]
+    assert table[CATEGORY].to_pylist()[1] is None
+    assert table["probability_Low"].to_pylist()[1] is None
+
+
+def test_explain_adds_the_contributions(client: Client) -> None:
+    body = client.post("/v1/explain", CHALLENGE).json()
+
+    assert {key: body[key] for key in ("id", CATEGORY, "probabilities", "model")} == client.post("/v1/predict", CHALLENGE).json()
+    assert list(body["contributions"]) == list(Pricing().labels)
+    assert list(body["contributions"]["Lux"]) == list(FEATURES)
+
+
+def test_a_model_that_cannot_explain_says_so(tmp_path: Path) -> None:
+    follower = Follower(Registry(str(tmp_path)), str(tiny_artifact(tmp_path / "tiny")))
+    follower.poll()
+
+    answer = client_of(follower).post("/v1/explain", CHALLENGE)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "no_explanation")
+
+
+def test_the_model_is_described(client: Client) -> None:
+    body = client.get("/v1/model").json()
+
+    assert body["model"] == f"listing-price@{FIRST}"
+    assert body["vocabulary"]["neighbourhood"]["Manhattan"] == 5
+    assert body["metrics"] == {"accuracy": 0.7, "log_loss": 0.75}
+    assert body["last_swap"]["result"] == "done"
+    assert body["since"] == body["last_swap"]["when"]
+    assert body["explains"] is True
+
+
+def test_health(client: Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready", "model": f"listing-price@{FIRST}"}
+    assert client.request("HEAD", "/healthz").content == b""
+
+
+def test_without_a_model_it_says_what_it_waits_for(tmp_path: Path) -> None:
+    follower = Follower(Registry(str(tmp_path / "nowhere")), "listing-price@champion")
+    follower.poll()
+    waiting = client_of(follower)
+
+    assert waiting.get("/healthz").status_code == 200
+    ready = waiting.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (503, "waiting")
+    assert "There is no registry at" in ready.json()["message"]
+    for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain"):
+        answer = waiting.post(path, CHALLENGE)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert waiting.get("/v2/health/ready").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"id": NaN}', 400),
+        (b'{"id": Infinity}', 400),
+        (b"\xff\xfe{\x00}\x00", 400),
+        (b'"\xed\xa0\x80"', 400),
+        (b"[" * 100_000, 400),
+        (b'{"a":' * 100_000, 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b'"text"', 422),
+        (b'{"id": ' + b"9" * 4_000 + b"}", 422),
+        (b'{"id": ' + b"9" * 50_000 + b"}", 400),
+        (b'{"\\ud800": 1}', 400),
+    ],
+)
+def test_a_broken_body_is_the_clients_error(client: Client, body: bytes, status: int) -> None:
+    for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain"):
+        answer = client.post(path, content=body)
+
+        assert answer.status_code == status, (path, answer.text)
+        assert "Traceback" not in answer.text
+        assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [[], {"listings": 1}, {"listing": []}, {"listings": [], "more": 1}, CHALLENGE])
+def test_a_batch_of_another_shape_is_refused(client: Client, body: Any) -> None:
+    assert client.post("/v1/predict/batch", body).status_code == 422
+
+
+def test_broken_streams_are_the_clients_error(client: Client) -> None:
+    whole = stream(listings_table(50))
+    broken = [b"", b"text", whole[:100], whole[:-1000], whole[8:], b"\xff" * 1000]
+    for body in broken:
+        answer = client.arrow(body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_stream"), body[:20]
+
+
+def test_a_stream_that_would_fill_the_memory_is_refused(client: Client, make_client: Callable[..., Client]) -> None:
+    compressed = client.arrow(stream(listings_table(5_000), compression="zstd"))
+    assert (compressed.status_code, compressed.json()["error"]["code"]) == (415, "compressed_stream")
+
+    nulls = pa.table({"id": pa.nulls(10_000_000)})
+    assert make_client(max_rows=1_000).arrow(stream(nulls)).status_code == 413
+
+
+def test_columns_that_do_not_fit_are_named(client: Client) -> None:
+    table = listings_table(3).rename_columns(["id", "neighborhood", *listings_table(3).column_names[2:]])
+
+    answer = client.arrow(stream(table))
+
+    assert answer.status_code == 422
+    reasons = [problem["reason"] for problem in answer.json()["error"]["problems"]]
+    assert reasons == ["neighborhood:unknown_field", "neighbourhood:missing"]
+    assert 'Did you mean "neighbourhood"?' in answer.json()["error"]["problems"][0]["message"]
+
+
+def test_limits(make_client: Callable[..., Client]) -> None:
+    small = make_client(max_body_bytes=1_000, max_rows=2)
+
+    assert small.post("/v1/predict", content=b" " * 2_000).status_code == 413
+    assert small.post("/v1/predict", content=b" " * 2_000, headers={"content-length": "10"}).status_code == 413
+    assert small.post("/v1/predict/batch", {"listings": [1, 2, 3]}).status_code == 413
+    assert small.post("/v1/predict/batch", {"listings": [1, 2]}).status_code == 200
+
+
+def test_keys(make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture) -> None:
+    closed = make_client(api_keys=f"{KEY},another-key-of-a-caller")
+
+    refused = closed.post("/v1/predict", CHALLENGE)
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert closed.post("/v1/predict", CHALLENGE, headers={"x-api-key": KEY + "x"}).status_code == 401
+    assert closed.post("/v1/predict", CHALLENGE, headers={"authorization": f"Basic {KEY}"}).status_code == 401
+    assert closed.get("/v1/model").status_code == 401
+    assert closed.post("/v2/models/listing-price/infer", {}).status_code == 401
+
+    assert closed.post("/v1/predict", CHALLENGE, headers={"x-api-key": KEY}).status_code == 200
+    assert closed.post("/v1/predict", CHALLENGE, headers={"authorization": "bearer another-key-of-a-caller"}).status_code == 200
+    for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
+        assert closed.get(path).status_code == 200
+    assert KEY not in caplog.text
+
+
+def test_unknown_paths_and_methods(client: Client) -> None:
+    assert client.get("/v1/nothing").status_code == 404
+    wrong = client.get("/v1/predict")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+
+
+def test_a_fault_of_ours_tells_nothing(client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret path /srv/models")
+
+    monkeypatch.setattr("serve_app.predictor.Predictor.predict", fail)
+
+    answer = client.post("/v1/predict", CHALLENGE, headers={"x-request-id": "me-2"})
+
+    assert (answer.status_code, answer.json()["error"]["request_id"]) == (500, "me-2")
+    assert "secret" not in answer.text
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(record)["request"] == "me-2"
+
+
+def test_fields_of_a_request_are_in_no_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    client.post("/v1/predict", {**CHALLENGE, "room_type": "Castle in the air"})
+
+    assert "Castle in the air" not in caplog.text
+
+
+def test_the_document_is_true_to_the_contract(client: Client) -> None:
+    document = client.get("/openapi.json").json()
+    example = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+
+    assert example == EXAMPLE == CHALLENGE
+    assert client.api.openapi() == document
+    schema = document["components"]["schemas"]["Listing"]
+    jsonschema.validate(CHALLENGE, schema)
+    for wrong in ({"tv": 2}, {"room_type": "Flat"}, {"accommodates": 65}, {"beds": "2"}, {"price": 1}, {"id": 0}, {"neighbourhood": " "}):
+        assert client.post("/v1/predict", {**CHALLENGE, **wrong}).status_code == 422
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**CHALLENGE, **wrong}, schema)
+
+
+def test_answers_are_as_documented(client: Client) -> None:
+    document = client.api.openapi()
+
+    def check(name: str, body: Any) -> None:
+        jsonschema.validate(body, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+
+    check("Prediction", client.post("/v1/predict", CHALLENGE).json())
+    check("Explanation", client.post("/v1/explain", CHALLENGE).json())
+    check("Results", client.post("/v1/predict/batch", {"listings": [CHALLENGE, 1]}).json())
+    check("Error", client.post("/v1/predict", {}).json())
+    check("Model", client.get("/v1/model").json())
+
+
+def test_numbers_keep_their_digits(client: Client) -> None:
+    number = 2**63 - 1
+
+    answer = client.post("/v1/predict", {**CHALLENGE, "id": number})
+
+    assert json.loads(answer.content)["id"] == number

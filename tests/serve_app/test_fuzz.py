@@ -1,0 +1,105 @@
+"""Whatever a client sends, no answer is a fault of ours, and none tells of internals.
+
+NIGHTPRICE_TEST_FUZZ=2000 makes the run longer.
+"""
+
+import json
+import os
+import random
+import struct
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+
+from serve_app.document import document
+from serve_app.wire import ARROW
+from tests.serve_app.client import Client
+from tests.serve_app.models import CHALLENGE
+from tests.serve_app.test_api import listings_table, stream
+from transforms.contract import FEATURES
+
+EXAMPLES = int(os.environ.get("NIGHTPRICE_TEST_FUZZ", "25"))
+PATHS = ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v2/models/listing-price/infer")
+quickly = settings(max_examples=EXAMPLES * 4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+
+schema = schemathesis.openapi.from_dict(document("0", 100, False))
+
+
+def check(answer: httpx.Response) -> None:
+    assert answer.status_code < 500, answer.text
+    for word in ("Traceback", "site-packages", "/serve_app", "pyarrow", "pydantic", "onnx", "0x"):
+        assert answer.headers["content-type"] == ARROW or word not in answer.text, answer.text
+
+
+@schema.parametrize()
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+def test_requests_made_from_the_document(client: Client, case: Any) -> None:
+    request = case.as_transport_kwargs(base_url="http://nightprice")
+    body = {key: request[key] for key in ("json", "content") if request.get(key) is not None}
+    data = request.get("data")
+    if isinstance(data, (bytes, str)):
+        body["content"] = data
+    path = httpx.URL(request["url"]).raw_path.decode()
+    answer = client.request(
+        case.method.upper(), path, headers={"content-type": request["headers"].get("Content-Type", "application/json")}, **body
+    )
+
+    check(answer)
+    assert not_a_server_error is not None
+    declared = case.operation.definition.raw["responses"]
+    assert str(answer.status_code) in declared, (answer.status_code, answer.text[:200])
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.integers(10**300, 10**310),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["id", "amenities", "made up", *FEATURES]), values, max_size=5), st.sampled_from(PATHS))
+@quickly
+def test_fields_of_any_kind(client: Client, changed: dict[str, Any], path: str) -> None:
+    listing = {**CHALLENGE, **changed}
+    body: Any = {"listings": [listing]} if "batch" in path else listing
+    check(client.post(path, content=json.dumps(body).encode()))
+
+
+@given(st.binary(max_size=200), st.sampled_from(PATHS), st.sampled_from(["application/json", ARROW, "text/plain", ""]))
+@quickly
+def test_bodies_of_any_bytes(client: Client, body: bytes, path: str, kind: str) -> None:
+    check(client.post(path, content=body, headers={"content-type": kind}))
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES * 8))
+def test_streams_with_damage(client: Client, seed: int) -> None:
+    chance = random.Random(seed)
+    whole = bytearray(stream(listings_table(5)))
+    for _ in range(chance.randint(1, 6)):
+        whole[chance.randrange(len(whole))] = chance.randrange(256)
+    cut = bytes(whole[: chance.randrange(len(whole))]) if chance.random() < 0.3 else bytes(whole)
+
+    check(client.arrow(cut))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), values, max_size=5), max_size=4))
+@quickly
+def test_tensors_of_any_kind(client: Client, inputs: list[dict[str, Any]]) -> None:
+    check(client.post(PATHS[3], content=json.dumps({"inputs": inputs}).encode()))
+
+
+@given(st.binary(max_size=60), st.sampled_from(["BYTES", "FP32", "BOOL", "INT64"]), st.integers(-1, 70))
+@quickly
+def test_binary_tensors_of_any_bytes(client: Client, content: bytes, datatype: str, size: int) -> None:
+    tensor = {"name": "room_type", "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": size}}
+    header = json.dumps({"inputs": [tensor]}).encode()
+    check(client.post(PATHS[3], content=header + content, headers={"inference-header-content-length": str(len(header))}))
+
+
+def test_a_stream_of_deep_types(client: Client) -> None:
+    check(client.arrow(struct.pack("<II", 0xFFFFFFFF, 2**31 - 1) + b"\0" * 100))

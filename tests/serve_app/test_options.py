@@ -1,0 +1,50 @@
+"""Options: where they come from, and that keys stay where they are."""
+
+import pytest
+
+from serve_app.keys import Keys
+from serve_app.options import OptionsError, ServeOptions, load_options
+
+KEY = "a-key-of-some-length"
+
+
+def test_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTPRICE_SERVE_PORT", "9001")
+    monkeypatch.setenv("NIGHTPRICE_SERVE_POLL_SECONDS", "2")
+
+    options = load_options(port=9002, host=None)
+
+    assert (options.port, options.poll_seconds, options.host) == (9002, 2.0, "127.0.0.1")
+
+
+def test_keys_never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTPRICE_SERVE_API_KEYS", f" {KEY} , another-key-of-a-caller,")
+
+    options = load_options()
+
+    assert len(options.api_keys) == 2
+    assert KEY not in f"{options!r} {options} {options.arguments()}"
+    assert options.arguments()["keys_required"] is True
+    Keys(options.api_keys).check({b"x-api-key": KEY.encode()})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"prot": 1}, 'Did you mean "port"?'),
+        ({"port": 0}, "port"),
+        ({"min_replicas": 3, "max_replicas": 2}, "less than min_replicas"),
+        ({"api_keys": "short"}, "shorter than 16"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(given: dict[str, object], said: str) -> None:
+    with pytest.raises(OptionsError, match=said.replace("?", r"\?")) as caught:
+        load_options(**given)
+    assert caught.value.exit_code == 2
+    assert "short\n" not in str(caught.value)
+
+
+def test_a_relative_registry_means_the_same_everywhere() -> None:
+    assert ServeOptions(registry="models").arguments()["registry"].startswith("/")
+    assert ServeOptions(registry="s3://bucket/models").arguments()["registry"] == "s3://bucket/models"
+    assert ServeOptions(**ServeOptions().arguments()) == ServeOptions(registry=ServeOptions().arguments()["registry"])
