@@ -3,6 +3,7 @@
 The functions are imported when their command runs: `nightprice --help` needs neither Ray nor any extra.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -254,6 +255,32 @@ def history(run: Run, *, name: Name = None, alias: Alias = CHAMPION, registry: R
     records = [record.as_json() for record in registry_of(settings).history(settings.model_name, alias)]
     title = f"{settings.model_name}@{alias}"
     run.screen.result({"name": settings.model_name, "alias": alias, "history": records}, tables.history(title, records))
+
+
+@command("nightprice serve --model listing-price@champion")
+def serve(
+    run: Run,
+    *,
+    model: Annotated[str | None, typer.Option(metavar="REF", help="An alias is followed; a version or a folder stays.")] = None,
+    registry: Registry = None,
+    host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen at (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, metavar="P", help="Port to listen at (default: 8000).")] = None,
+    min_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas that always run (default: 1).")] = None,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas at most (default: 1).")] = None,
+) -> None:
+    """Answer HTTP predictions with a model until Ctrl-C or SIGTERM. More options: NIGHTPRICE_SERVE_… variables."""
+    from serve_app.run import serve
+
+    given = {"host": host, "port": port, "min_replicas": min_replicas, "max_replicas": max_replicas}
+    if registry is None and "NIGHTPRICE_SERVE_REGISTRY" not in os.environ:
+        registry = run.settings().registry
+    serve(
+        model=model,
+        registry=registry,
+        **given,
+        say=run.screen.note,
+        ready=lambda address: run.screen.result({"address": address}, f"Ready at {address}"),
+    )
 
 
 @command("nightprice doctor --registry s3://bucket/models")

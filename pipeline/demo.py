@@ -1,18 +1,39 @@
 """The whole main job on generated listings: what `nightprice demo` does and shows."""
 
+import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 from pipeline.generate import generate
 from pipeline.settings import Settings
+from transforms.errors import NightpriceError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 CHAMPION = "champion"
+READY_SECONDS = 60.0
+LISTING = {
+    "id": 1001,
+    "accommodates": 4,
+    "room_type": "Entire home/apt",
+    "beds": 2,
+    "bedrooms": 1,
+    "bathrooms": 2,
+    "neighbourhood": "Brooklyn",
+    "tv": 1,
+    "elevator": 1,
+    "internet": 0,
+    "latitude": 40.71383,
+    "longitude": -73.9658,
+}
 ROWS = 40_000
 BATCH_ROWS = 5_000
 SHARDS = 8
@@ -50,6 +71,8 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
         record = Registry(settings.registry).promote(settings.model_name, best["model"].partition("@")[2], CHAMPION, why)
     with _step("predict", f"a batch with {settings.model_name}@{CHAMPION}", seconds, note):
         predicted = predict(f"{settings.model_name}@{CHAMPION}", batch, scored, settings)
+    with _step("serve", "one prediction over HTTP, as any client asks for it", seconds, note):
+        answer = asked_over_http(f"{settings.model_name}@{CHAMPION}", settings.registry)
     return {
         "folder": str(folder),
         "rows": rows,
@@ -58,8 +81,47 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
         "models": {"notebook's forest": forest, "xgboost": boosted},
         "champion": {"model": best["model"], **record.as_json()},
         "report": str(best["report"]),
+        "asked": {"listing": LISTING, "answer": answer},
         "scored": {"uri": scored} | {name: predicted[name] for name in ("version", "rows", "reasons", "warnings", "model")},
     }
+
+
+def asked_over_http(model: str, registry: str) -> dict[str, Any]:
+    """What a service of the model, started for this and stopped again, answers to LISTING."""
+    address = f"http://127.0.0.1:{_free_port()}"
+    command = ["serve", "--model", model, "--registry", registry, "--port", address.rpartition(":")[2]]
+    with subprocess.Popen([sys.executable, "-m", "pipeline", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as service:
+        try:
+            _wait_until_ready(address, service)
+            request = Request(f"{address}/v1/predict", json.dumps(LISTING).encode(), {"Content-Type": "application/json"})
+            with urlopen(request, timeout=10) as response:
+                answer: dict[str, Any] = json.load(response)
+        finally:
+            service.terminate()
+            service.communicate()
+    return answer
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _wait_until_ready(address: str, service: "subprocess.Popen[bytes]") -> None:
+    """Wait for the service to say so; NightpriceError with its last line if it ends first, or after READY_SECONDS."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"{address}/readyz", timeout=2):
+                return
+        except OSError:
+            # Not yet, or never: then its process has ended.
+            if service.poll() is not None:
+                said = service.communicate()[1].decode(errors="replace").strip().splitlines()
+                raise NightpriceError(said[-1].removeprefix("Error: ") if said else "The service ended without a word.") from None
+        time.sleep(0.1)
+    raise NightpriceError(f"The service was not ready within {READY_SECONDS:.0f} s. Look for what keeps the machine busy.")
 
 
 def show(done: Mapping[str, Any]) -> list["RenderableType"]:
@@ -72,6 +134,8 @@ def show(done: Mapping[str, Any]) -> list["RenderableType"]:
     folder = Path(done["folder"])
     registry = f"--registry {folder / 'registry'}"
     name = champion["model"].partition("@")[0]
+    answer = done["asked"]["answer"]
+    likely = ", ".join(f"{label} {probability:.0%}" for label, probability in answer["probabilities"].items())
     return [
         Text("\nProcessed", style="bold underline"),
         tables.rows(done["dataset"], done["dataset"]["uri"]),
@@ -81,10 +145,13 @@ def show(done: Mapping[str, Any]) -> list["RenderableType"]:
         Text.assemble(("Report    ", "bold"), done["report"]),
         Text("\nScored", style="bold underline"),
         tables.rows(done["scored"], done["scored"]["uri"]),
+        Text.assemble(
+            ("\nAsked over HTTP  ", "bold"), "an apartment in Brooklyn for four is ", (answer["price_category"], "bold"), f" ({likely})"
+        ),
         Text(f"\nDone in {sum(done['seconds'].values()):.0f} s.\n"),
         tables.next_steps(
             f"nightprice models {registry}",
-            f"nightprice history {registry}",
+            f"nightprice serve --model {name}@{CHAMPION} {registry}",
             f"nightprice process --source YOUR_LISTINGS.csv.gz --sink {folder / 'yours'}",
             f"nightprice train --data {folder / 'yours'} {registry}",
         ),
