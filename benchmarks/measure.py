@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 RESULTS = Path("bench-results")
-SAMPLE_SECONDS = 0.1
+# Adding up the shares of a dozen processes takes tens of milliseconds of a core: seldom enough not to slow what is measured.
+SAMPLE_SECONDS = 0.5
 MIB = 2**20
 _MARK = "measured: "
 

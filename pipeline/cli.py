@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from registry.registry import Registry as RegisteredModels
 
+__all__ = ["app", "main"]
+
 CHAMPION = "champion"
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipeline.errors import causes, without_advice
 from pipeline.extras import install_line
 from transforms.errors import NightpriceError
 
@@ -85,8 +86,8 @@ def screen(as_json: bool) -> Iterator[Screen]:
         sys.stdout = stdout
         if own:
             os.dup2(kept.fileno(), 1)
-            # What a reader that went away did not take is lost in any case.
-            with suppress(BrokenPipeError):
+            # The result was flushed, or its failure is reported already.
+            with suppress(OSError):
                 kept.close()
 
 
@@ -128,13 +129,14 @@ def report(error: BaseException, debug: bool, out: Screen) -> int:
         traceback.print_exception(error, file=sys.stderr)
     _console(sys.stderr).print(f"Error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     if out.as_json:
-        out.result({"error": message, "exit_code": code})
+        with suppress(OSError):  # where the result could not be written either
+            out.result({"error": message, "exit_code": code})
     return code
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """The message and the exit code of any error; Ray's wrapping and chains of causes are looked through."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if _is_ray(cause):
             # Ray's wrapper may be of the cause's type too, but its text is a trace.
             continue
@@ -146,23 +148,17 @@ def explain(error: BaseException) -> tuple[str, int]:
             return _explain_missing(cause.name), 1
         if isinstance(cause, OSError) and (cause.errno or cause.strerror):
             return _explain_system(cause), 1
-    root = list(_causes(error))[-1]
-    first_line = next((line.strip() for line in str(root).splitlines() if line.strip()), "no message")
-    found = f"{type(root).__name__}: {first_line.rstrip('.')}."
-    if _is_ray(root):
-        return f"Ray failed with {found} {_NOTHING_LOST} `--debug` shows the whole trace.", 1
-    return f"Unexpected {found} This is a defect; `--debug` shows where.", 1
+    ours = [cause for cause in causes(error) if not _is_ray(cause)]
+    if not ours:  # a worker that died leaves only a text, which ends with the reason
+        return f"Ray failed: {_last_line(error)} {_NOTHING_LOST} `--debug` shows the whole trace.", 1
+    first_line = next((line.strip() for line in str(ours[-1]).splitlines() if line.strip()), "no message")
+    return f"Unexpected {type(ours[-1]).__name__}: {first_line.rstrip('.')}. This is a defect; `--debug` shows where.", 1
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it; Ray keeps what a task raised in `cause`."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        inner = getattr(current, "cause", None)
-        current = inner if isinstance(inner, BaseException) else current.__cause__
+def _last_line(error: BaseException) -> str:
+    text = without_advice(str(error))
+    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
+    return f"{line.rstrip('.')}."
 
 
 def _is_ray(error: BaseException) -> bool:
@@ -178,7 +174,8 @@ def _explain_missing(module: str) -> str:
 def _explain_system(error: OSError) -> str:
     what = os.strerror(error.errno) if error.errno else str(error.strerror)
     where = f"{error.filename}: " if error.filename else ""
-    detail = "" if error.filename or str(error) == what else f" ({str(error).splitlines()[0]})"
+    told = str(error.strerror or error).splitlines()[0]
+    detail = "" if error.filename or told == what else f" ({told})"
     mends = {
         errno.ENOSPC: "Free some space, or write to another place.",
         errno.EDQUOT: "Free some space, or write to another place.",

@@ -51,7 +51,8 @@ def open_dataset(uri: str) -> Dataset:
     found = manifest.get("contract_version")
     if found != CONTRACT_VERSION:
         raise ContractError(
-            f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. Process the source again.'
+            f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. '
+            "Process the source again."
         )
     accepted = f"{uri.rstrip('/')}/versions/{manifest['version']}/accepted" if base.scheme_of(uri) in files.SCHEMES else uri
     return Dataset(uri, manifest, accepted)

@@ -1,5 +1,8 @@
 """Errors of the pipeline that end with an exit code of their own."""
 
+import re
+from collections.abc import Iterator
+
 from transforms.errors import NightpriceError
 
 
@@ -13,3 +16,22 @@ class GateRefused(NightpriceError):
     """A gate said no: too many rejected rows, or a challenger that is not better. Nothing live has changed."""
 
     exit_code = 3
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what caused it, innermost last; Ray keeps what a task raised in `cause`.
+
+    Each is given once: an error that was unwrapped is the cause of its own wrapper.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = getattr(current, "cause", None)
+        current = inner if isinstance(inner, BaseException) else current.__cause__
+
+
+def without_advice(message: str) -> str:
+    """A message without what Ray Data appends to each: how often it tried, and how to make it try again."""
+    return re.split(r"\nFailed to .+ after \d+/\d+ attempt", message)[0]

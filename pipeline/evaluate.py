@@ -1,10 +1,8 @@
 """How good a model is on listings with a price: streamed through workers that each load it once."""
 
-import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,9 @@ import ray
 
 from pipeline.datasets import Dataset
 from pipeline.metrics import Counts, summary
+from pipeline.shipping import ModelFiles, ship, shipped
 from pipeline.split import Split
-from registry.artifact import Artifact, load_artifact
+from registry.artifact import Artifact
 from transforms.contract import FEATURES, PRICE, price_category
 from transforms.encode import UNKNOWN, encode_table
 from transforms.errors import ContractError, NightpriceError
@@ -42,10 +41,9 @@ def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
     a neighbourhood it never saw, are counted under `unscorable` and are in no metric. Only counts reach the driver.
     Raises EvaluationError if no row can be scored.
     """
-    # The bytes travel, not a path: workers may run on machines that don't see this one's disk.
-    contents: Mapping[str, bytes] = {name: (artifact.folder / name).read_bytes() for name in artifact.manifest["sha256"]}
-    files = ray.put(contents)
-    parts = rows.map_batches(partial(_count_batch, files=files), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    parts = rows.map_batches(
+        partial(_count_batch, files=ship(artifact)), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True
+    )
     total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
     if not total.rows:
         found = ", ".join(f"{reason} ({count:,})" for reason, count in total.unscorable.most_common(3))
@@ -90,18 +88,8 @@ def count(table: pa.Table, artifact: Artifact) -> Counts:
     return counts
 
 
-def _count_batch(table: pa.Table, files: "ray.ObjectRef[Mapping[str, bytes]]") -> pa.Table:
-    return pa.table({"counts": pa.array([count(table, _model(files)).to_bytes()], pa.binary())})
-
-
-@lru_cache(maxsize=2)
-def _model(files: "ray.ObjectRef[Mapping[str, bytes]]") -> Artifact:
-    """The model, loaded once in every worker process."""
-    contents: Mapping[str, bytes] = ray.get(files)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in contents.items():
-            Path(folder, name).write_bytes(content)
-        return load_artifact(Path(folder))
+def _count_batch(table: pa.Table, files: "ray.ObjectRef[ModelFiles]") -> pa.Table:
+    return pa.table({"counts": pa.array([count(table, shipped(files)).to_bytes()], pa.binary())})
 
 
 def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Which extra of the package brings a module, for the one line that installs it."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "pipeline": ("ray", "pandas", "sklearn", "xgboost", "onnx", "onnxmltools", "skl2onnx"),
+    "pipeline": ("ray", "pandas", "sklearn", "xgboost", "onnx", "jinja2", "filelock"),
     "serve": ("fastapi",),
     "sql": ("adbc_driver_manager", "adbc_driver_postgresql", "adbc_driver_sqlite"),
     "bigquery": ("google.cloud.bigquery", "google.cloud.bigquery_storage"),

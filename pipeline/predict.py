@@ -15,6 +15,7 @@ from pipeline.process import check_rejected, describe_run
 from pipeline.provenance import describe_sources
 from pipeline.session import ray_errors
 from pipeline.settings import Settings
+from pipeline.shipping import ModelFiles, ship, shipped
 from registry.artifact import Artifact
 from registry.registry import Registry
 from transforms.clean import clean
@@ -43,8 +44,8 @@ def score(accepted: pa.Table, artifact: Artifact) -> pa.Table:
 class Scorer:
     """An actor that loads a model once and scores block after block."""
 
-    def __init__(self, model: str, registry: str, cache_dir: str) -> None:
-        self._artifact = Registry(registry, cache_dir).load(model)
+    def __init__(self, files: "ray.ObjectRef[ModelFiles]") -> None:
+        self._artifact = shipped(files)
 
     def __call__(self, raw: pa.Table) -> pa.Table:
         cleaned = clean(raw, known=self._artifact.vocabulary)
@@ -58,13 +59,12 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     """
     started = datetime.now(UTC)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
-    # The version, not the alias: all actors score with one model even if it is promoted meanwhile.
-    pinned = model if artifact.folder.absolute().as_posix() == model else artifact.ref
     with ray_errors():
         sources = describe_sources(source)
         scored = read(source, partial(raw_columns, with_price=False)).map_batches(
             Scorer,
-            fn_constructor_args=(pinned, settings.registry, str(settings.cache_dir)),
+            # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
+            fn_constructor_kwargs={"files": ship(artifact)},
             batch_format="pyarrow",
             batch_size=None,
             zero_copy_batch=True,

@@ -3,13 +3,15 @@
 import errno
 import logging
 import os
-import re
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline.errors import causes, without_advice
 from transforms.errors import NightpriceError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ ENVIRONMENT = {
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # What goes wrong is raised as one sentence; Ray's core would print its own view of it, and warnings of its own, beside.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 # Blocks of this size keep a worker's memory flat; Ray's default of 128 MiB is for bigger machines.
 BLOCK_BYTES = 32 * 2**20
@@ -49,11 +53,10 @@ def start(num_cpus: int | None = None) -> None:
     if not ray.is_initialized():
         if address:
             check_answers(address)
+        place: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
         try:
-            if address:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-            else:
-                ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            with _held_back_stderr():
+                ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
             where = f"at RAY_ADDRESS={address}" if address else "on this machine"
             first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -62,6 +65,23 @@ def start(num_cpus: int | None = None) -> None:
                 "or unset it to run on this machine alone."
             ) from error
     _quiet_data()
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Ray's core announces its log level on descriptor 2 itself; whatever is written meanwhile is shown only if it fails."""
+    with tempfile.TemporaryFile() as written, open(os.dup(2), "wb") as screen:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            screen.write(written.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen.fileno(), 2)
 
 
 def check_answers(address: str, seconds: float = 3.0) -> None:
@@ -109,24 +129,22 @@ def ray_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise _unwrapped(error) from error
+        found = _unwrapped(error)
+        if found is None:
+            raise
+        raise found from error
 
 
-def _unwrapped(error: "RayError") -> BaseException:
+def _unwrapped(error: "RayError") -> NightpriceError | None:
     from ray.exceptions import RayError as RayErrorType
 
-    seen: BaseException | None = error
-    while seen is not None:
-        # Ray's wrapper is also of the type of what it wraps, but its text is a trace.
-        if isinstance(seen, NightpriceError) and not isinstance(seen, RayErrorType):
-            return _without_advice(seen)
+    for seen in causes(error):
+        if isinstance(seen, RayErrorType):
+            # It is also of the type of what it wraps, but its text is a trace.
+            continue
+        if isinstance(seen, NightpriceError):
+            seen.args = (without_advice(str(seen)),)
+            return seen
         if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
             return NightpriceError(f"No space left on the device: {seen}. Free some space or name another address; nothing was published.")
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
-
-
-def _without_advice(error: NightpriceError) -> NightpriceError:
-    """The error without what Ray Data appends to every message: how often it tried, and how to make it try again."""
-    error.args = (re.split(r"\nFailed to .+ after \d+/\d+ attempt", str(error))[0],)
-    return error
+    return None

@@ -233,8 +233,10 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     setting = next((known for known in setting_names() if name == known or name.startswith(f"{known}.")), name)
     where = origins.get(setting) or next((origins[key] for key in origins if key.startswith(name)), "the settings")
     if first["type"] == "extra_forbidden":
-        return f'{where}: unknown setting "{name}".{closest(name, setting_names())} `nightprice doctor` lists the settings.'
-    if not name:
-        return first["msg"].removeprefix("Value error, ")
+        hint = closest(name, [*Settings.model_fields, *setting_names()])
+        return f'{where}: unknown setting "{name}".{hint} `nightprice doctor` lists the settings.'
+    if not name:  # of the model as a whole: _check_pricing
+        involved = sorted({origins[key] for key in ("bins", "labels", "minimum_price") if key in origins})
+        return f"{', '.join(involved)}: {first['msg'].removeprefix('Value error, ')}"
     problem = first["msg"][0].lower() + first["msg"][1:]
     return f"{where}: {setting} can't be {first['input']!r}: {problem}."

@@ -22,14 +22,14 @@ METRICS: dict[str, tuple[str, bool]] = {
 FEW = ("accuracy", "macro_f1", "roc_auc", "log_loss")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = ()) -> Table:
-    """A table; the columns named in `numbers` are aligned to the right."""
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = ()) -> RenderableType:
+    """A table below its title; the columns named in `numbers` are aligned to the right."""
+    grid = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         grid.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
     for row in rows:
         grid.add_row(*(value if isinstance(value, Text) else escape(text(value)) for value in row))
-    return grid
+    return Group(Text(title, style="bold"), grid)
 
 
 def text(value: Any) -> str:
@@ -62,12 +62,12 @@ def rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
     return Group(*lines)
 
 
-def _counts(title: str, counts: Mapping[str, int]) -> Table:
+def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return table(title, ("reason", "rows"), ordered, numbers=("rows",))
 
 
-def metrics(models: Mapping[str, Mapping[str, Any]]) -> Table:
+def metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Metrics side by side, one column a model; the best of several is marked."""
     names = [name for name in METRICS if any(name in found for found in models.values())]
     body = [(METRICS[name][0], *_marked([found.get(name) for found in models.values()], METRICS[name][1])) for name in names]
@@ -92,7 +92,7 @@ def evaluated(found: Mapping[str, Any]) -> list[RenderableType]:
     return [Text(lines), "", table("Categories", ("", *columns), body, numbers=columns)]
 
 
-def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]) -> Table:
+def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]) -> RenderableType:
     """All versions of a model, newest first; `aliases` by version."""
     body = [
         (
@@ -108,7 +108,7 @@ def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[st
     return table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
 
 
-def history(name: str, records: Sequence[Mapping[str, Any]]) -> Table:
+def history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Every change of an alias, newest first; the first row is in force."""
     body = [
         (item["number"], item["action"], item["version"], item["previous"], moment(item["when"]), item["who"], item["why"])

@@ -31,7 +31,7 @@ FORMATS = {
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), "jsonl"),
 }
 # Small files are read together in one task of about this size; Parquet files above it are read by row groups.
-TASK_BYTES = 32 * 2**20
+TASK_BYTES = 16 * 2**20
 BATCH_ROWS = 32_768
 # What a sink keeps: the live version and the ones before it, for a look back.
 KEPT_VERSIONS = 3
@@ -132,7 +132,7 @@ def read_files(uri: str, columns: Columns) -> ray.data.Dataset:
 
 def _pieces(filesystem: fs.FileSystem, item: fs.FileInfo) -> list[Piece]:
     kind = _format_of(item.path)
-    if kind != "parquet" or item.size <= 2 * TASK_BYTES:
+    if kind != "parquet" or item.size <= 4 * TASK_BYTES:
         return [Piece(item.path, kind, item.size)]
     with _readable(item.path):
         metadata = pq.read_metadata(item.path, filesystem=filesystem)

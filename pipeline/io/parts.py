@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import Datasink
-from ray.data.block import Block, BlockAccessor
 from ray.data._internal.execution.interfaces import TaskContext
+from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import WriteResult
 
+from pipeline.io.id_sketch import IdSketch
 from transforms.clean import REASONS, REASONS_TYPE, REJECTED_SCHEMA
 
 REJECTED = "rejected"
@@ -47,10 +46,6 @@ def split(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.ChunkedArray]:
     return plain.filter(keep), rejected, table[WARNINGS].filter(keep)
 
 
-# So many distinct ids are counted exactly; beyond, repeats are estimated from the smallest hashes (error about 0.2 %).
-SKETCH_SIZE = 1 << 18
-
-
 @dataclass
 class Tally:
     """Counts of what was written; tallies of parts of the rows add up."""
@@ -61,9 +56,7 @@ class Tally:
     warnings: Counter[str] = field(default_factory=Counter)
     written: list[Any] = field(default_factory=list)
     """What a store wants to know about each written piece, such as its file names."""
-    sources: Counter[str] = field(default_factory=Counter)
-    """Rows by source file, where the rows tell."""
-    id_sketch: "IdSketch" = field(default_factory=lambda: IdSketch())
+    id_sketch: IdSketch = field(default_factory=IdSketch)
 
     @property
     def read(self) -> int:
@@ -76,43 +69,8 @@ class Tally:
             self.reasons + other.reasons,
             self.warnings + other.warnings,
             self.written + other.written,
-            self.sources + other.sources,
             self.id_sketch + other.id_sketch,
         )
-
-
-@dataclass
-class IdSketch:
-    """How many rows repeat an id, in bounded memory: the rows of the SKETCH_SIZE smallest hashes are counted."""
-
-    hashes: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    @classmethod
-    def of(cls, ids: npt.NDArray[np.int64]) -> "IdSketch":
-        hashes, counts = np.unique(_mixed(ids.astype(np.uint64)), return_counts=True)
-        return cls(hashes[:SKETCH_SIZE], counts[:SKETCH_SIZE])
-
-    def __add__(self, other: "IdSketch") -> "IdSketch":
-        hashes, inverse = np.unique(np.concatenate([self.hashes, other.hashes]), return_inverse=True)
-        counts = np.bincount(inverse, np.concatenate([self.counts, other.counts]), len(hashes)).astype(np.int64)
-        return IdSketch(hashes[:SKETCH_SIZE], counts[:SKETCH_SIZE])
-
-    def repeats(self, rows: int) -> int:
-        """How many of `rows` repeat an id that another row has: exact up to SKETCH_SIZE distinct ids."""
-        sampled = int(self.counts.sum())
-        if not sampled:
-            return 0
-        repeated = sampled - len(self.counts)
-        return repeated if sampled == rows else round(repeated / sampled * rows)
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finalizer of splitmix64: neighbouring ids become unrelated 64-bit numbers, without collisions."""
-    mixed = values
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def tally_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray) -> Tally:
@@ -124,9 +82,6 @@ def tally_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray) 
         Counter(pc.list_flatten(warnings).to_pylist()),
         id_sketch=IdSketch.of(accepted["id"].to_numpy()) if "id" in accepted.column_names else IdSketch(),
     )
-
-
-WritePart = Callable[[str, Iterable[pa.Table], str], Any]
 
 
 class PartsSink(Datasink[Tally]):

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from pipeline.address import without_password
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.errors import UsageError
 from pipeline.evaluate import compared, evaluate_dataset, require_prices
@@ -160,7 +161,7 @@ def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:
         "contract_version": CONTRACT_VERSION,
         "metrics": {},
         "importance": dict(trained.importance),
-        "dataset": {"uri": dataset.uri, "version": dataset.version, "rows": dataset.manifest["rows"]},
+        "dataset": {"uri": without_password(dataset.uri), "version": dataset.version, "rows": dataset.manifest["rows"]},
         "split": run.split.as_json() | {"training_rows": run.learned.rows, "holdout_rows": run.learned.holdout},
         "training": {"workers": run.workers, "seconds": round(seconds, 1), **trained.facts},
         "settings": run.settings.model_dump(mode="json"),

@@ -91,19 +91,23 @@ class Learned:
 
 def learn(rows: ray.data.Dataset, split: Split) -> Learned:
     """Read the columns COLUMNS once, in parallel; only counts and a few rows reach the driver."""
-    parts = rows.map_batches(partial(_learn_batch, split=split), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    count = partial(_learned_row, split=split)
+    parts = rows.map_batches(count, batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
     return sum(map(_from_row, parts.iter_rows()), Learned())
 
 
-def _learn_batch(table: pa.Table, split: Split) -> pa.Table:
+def learn_batch(table: pa.Table, split: Split) -> Learned:
+    """What is known after one batch of rows with the columns COLUMNS."""
     held = split.is_holdout(table["id"].to_numpy())
     training = table.filter(pa.array(~held))
-    counts = {
-        "training": {entry["values"]: entry["counts"] for entry in training[CATEGORY].value_counts().to_pylist()},
-        "holdout": int(held.sum()),
-        "values": {name: _by_value(training, name) for name in LEARNED},
-    }
-    return pa.table({"counts": [json.dumps(counts)], "sample": [_to_ipc(_smallest(training))]})
+    categories = Counter({entry["values"]: entry["counts"] for entry in training[CATEGORY].value_counts().to_pylist()})
+    return Learned(categories, int(held.sum()), {name: _by_value(training, name) for name in LEARNED}, _smallest(training))
+
+
+def _learned_row(table: pa.Table, split: Split) -> pa.Table:
+    learned = learn_batch(table, split)
+    counts = {"training": learned.training, "holdout": learned.holdout, "values": learned.values}
+    return pa.table({"counts": [json.dumps(counts)], "sample": [_to_ipc(learned.sample)]})
 
 
 def _from_row(row: Mapping[str, Any]) -> Learned:
@@ -112,11 +116,11 @@ def _from_row(row: Mapping[str, Any]) -> Learned:
     return Learned(Counter(counts["training"]), counts["holdout"], values, pa.ipc.open_stream(row["sample"]).read_all())
 
 
-def _by_value(table: pa.Table, name: str) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+def _by_value(table: pa.Table, name: str) -> CountsByValue:
+    found: CountsByValue = {}
     for entry in table.group_by([name, CATEGORY]).aggregate([([], "count_all")]).to_pylist():
         if entry[name] is not None:
-            found.setdefault(entry[name], {})[entry[CATEGORY]] = entry["count_all"]
+            found.setdefault(entry[name], Counter())[entry[CATEGORY]] = entry["count_all"]
     return found
 
 

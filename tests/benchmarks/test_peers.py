@@ -40,7 +40,9 @@ def test_polars_rejects_for_the_same_reasons(raw: Path, ours: CleanedTable, tmp_
     assert Counter(map(tuple, theirs)) == Counter(map(tuple, ours.rejected["reasons"].to_pylist()))
 
 
-@pytest.mark.parametrize("price", ["$1,234.00", "1.234,50 €", "HK$404", "75", "$-75.00", "1'234.50", "1,23", "$1,23,456.00", "1.234.567"])
+@pytest.mark.parametrize(
+    "price", ["$1,234.00", "1.234,50 €", "HK$404", "75", "$10.00", "$9.99", "$-75.00", "1'234.50", "1,23", "$1,23,456.00", "1.234.567"]
+)
 def test_polars_reads_prices_as_we_do(price: str, tmp_path: Path) -> None:
     generate(1, tmp_path / "raw", shards=1, bad_rows=0)
     table = pq.read_table(tmp_path / "raw", columns=list(RAW_COLUMNS))

@@ -47,7 +47,9 @@ def test_the_settings_are_valid(tmp_path: Path) -> None:
     assert list(settings.bins) == tomllib.loads(text)["bins"]
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text()))))
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)))
+)
 def test_the_make_targets_exist(target: str) -> None:
     assert subprocess.run(["make", "--dry-run", "--silent", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
 

@@ -1,6 +1,7 @@
 """Generated listings: the format and mess of real ones, the same for a seed, and figures that mean something."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def test_mess_of_the_real_ones(made: tuple[dict[str, Any], pa.Table], column: st
 
 
 def test_prices_of_a_thousand_and_more_are_printed_with_a_comma(made: tuple[dict[str, Any], pa.Table], cleaned: CleanedTable) -> None:
-    assert any(price and price.startswith("$1,") for price in made[1]["price"].to_pylist())
+    prices = [price for price in made[1]["price"].to_pylist() if price]
+    assert any(re.fullmatch(r"\$1,[0-9]{3}\.00", price) for price in prices)
+    assert not any(re.fullmatch(r"\$[0-9]{4,}\.00", price) for price in prices)
     assert 0.002 < (cleaned.accepted["price"].to_numpy() >= 1000).mean() < 0.02
 
 

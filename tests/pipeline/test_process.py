@@ -23,7 +23,7 @@ from pipeline.io.base import StoreError
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.raw import listing, table_of, write_csv, write_shards
-from transforms.errors import ContractError
+from transforms.errors import ContractError, NightpriceError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[2]
@@ -228,7 +228,7 @@ def test_no_space_left_is_said_and_nothing_is_published(tmp_path: Path, mount: A
     table = table_of(listing(number, property_type=os.urandom(40).hex(), latitude=str(number / 1e6)) for number in range(5_000))
     pq.write_table(table, tmp_path / "raw.parquet")
 
-    with pytest.raises(Exception, match="No space left on the device.*nothing was published"):
+    with pytest.raises(NightpriceError, match=r"No space left on the device.*nothing was published"):
         process(str(tmp_path / "raw.parquet"), str(folder / "dataset"), Settings())
 
     assert not list(folder.rglob("manifest.json"))

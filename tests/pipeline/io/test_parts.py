@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.io import parts
-from pipeline.io.parts import IdSketch, Tally, join, split, tally_of
+from pipeline.io import id_sketch
+from pipeline.io.id_sketch import IdSketch
+from pipeline.io.parts import Tally, join, split, tally_of
 from tests.raw import listing, table_of
 from transforms.clean import clean
 from transforms.contract import Pricing
@@ -45,7 +46,7 @@ def test_repeated_ids_are_counted_exactly_while_they_fit_and_estimated_beyond(mo
     halves = repeated[::2], repeated[1::2]
 
     exact = IdSketch.of(halves[0]) + IdSketch.of(halves[1])
-    monkeypatch.setattr(parts, "SKETCH_SIZE", 4_000)
+    monkeypatch.setattr(id_sketch, "SKETCH_SIZE", 4_000)
     estimated = IdSketch.of(halves[0]) + IdSketch.of(halves[1])
 
     assert exact.repeats(25_000) == 5_000

@@ -108,6 +108,17 @@ def test_a_source_changes_nothing(database: str) -> None:
     assert execute(database, "SELECT count(*) FROM t") == [(1,)]
 
 
+def test_a_function_in_a_query_changes_nothing(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    server.run(
+        name,
+        "CREATE TABLE t (a int)",
+        "CREATE FUNCTION add_one() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (1) RETURNING a'",
+    )
+    with pytest.raises(StoreError, match="read-only transaction"):
+        conditions(f"{server.uri(name)}?query=SELECT+add_one()+AS+a&key=a")
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_types_of_postgresql_that_arrow_lacks_come_as_text(postgres: tuple[Server, str]) -> None:
     server, name = postgres
@@ -174,9 +185,22 @@ def test_a_task_that_runs_again_replaces_its_rows(staging: Staging, database: st
     assert sorted(execute(database, "SELECT id FROM listings")) == [(2,), (3,), (3,)]
 
 
-def test_tries_of_one_task_at_the_same_time_leave_one(staging: Staging) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: staging.write(ACCEPTED, ROWS, "000001-0000"), range(8)))
+def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str]) -> None:
+    server, name = postgres
+    database = open_database(f"{server.uri(name)}?table=listings")
+    staging = Staging(database, "20261123T134500Z-1a2b3c")
+    staging.start()
+    staging.create(ACCEPTED, ROWS.schema)
+    table = "listings_accepted_1a2b3c"
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor(1) as threads:
+        with database.transaction(write=True) as first:
+            database.lock(first, f"{table} 000001-0000")
+            database.ingest(first, table, ROWS.append_column("_task", pa.repeat("000001-0000", 3)), "append")
+            second = threads.submit(staging.write, ACCEPTED, ROWS, "000001-0000")
+            while not second.done() and server.run(name, waits) == [(0,)]:
+                pass
+        second.result()
     staging.reconcile({ACCEPTED: 3, REJECTED: 0})
 
 

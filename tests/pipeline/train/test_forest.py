@@ -82,7 +82,7 @@ def test_the_onnx_model_takes_all_features_and_looks_at_its_own(rows: tuple[Matr
 def test_a_threshold_between_two_float32_is_rounded_down() -> None:
     # Given thresholds on, just below and just above float32 values
     values = np.array([1.1, 40.71383, -73.9658, 0.0, 1e-30], np.float32)
-    thresholds = np.concatenate([values.astype(np.float64), values - 1e-12, values + 1e-12])
+    thresholds = np.concatenate([values.astype(np.float64) + step for step in (0, -1e-12, 1e-12)])
     probes = np.concatenate([values, np.nextafter(values, np.float32(9e9)), np.nextafter(values, np.float32(-9e9))])
     # Then every float32 value goes the same way in both precisions
     assert ((probes[:, None] <= float32_below(thresholds)) == (probes[:, None].astype(np.float64) <= thresholds)).all()

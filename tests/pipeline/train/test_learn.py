@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.split import Split
-from pipeline.train.learn import COLUMNS, SAMPLE_ROWS, Learned, TrainingError, _from_row, _learn_batch
+from pipeline.train.learn import COLUMNS, SAMPLE_ROWS, Learned, TrainingError, _from_row, _learned_row
 from tests.listings import BOROUGHS, accepted_listings
 from transforms.contract import CATEGORY, Pricing
 
@@ -17,7 +17,7 @@ SPLIT = Split(0.2)
 
 def learned(table: pa.Table, size: int, split: Split = SPLIT) -> Learned:
     """What one pass keeps, batch by batch, without Ray."""
-    rows = [_learn_batch(table.slice(start, size), split).to_pylist()[0] for start in range(0, len(table), size)]
+    rows = [_learned_row(table.slice(start, size), split).to_pylist()[0] for start in range(0, len(table), size)]
     return sum(map(_from_row, rows), Learned())
 
 
