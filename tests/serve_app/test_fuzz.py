@@ -14,7 +14,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
 
 from serve_app.document import document
 from serve_app.wire import ARROW
@@ -33,7 +32,7 @@ schema = schemathesis.openapi.from_dict(document("0", 100, False))
 def check(answer: httpx.Response) -> None:
     assert answer.status_code < 500, answer.text
     for word in ("Traceback", "site-packages", "/serve_app", "pyarrow", "pydantic", "onnx", "0x"):
-        assert answer.headers["content-type"] == ARROW or word not in answer.text, answer.text
+        assert answer.status_code == 200 or word not in answer.text, answer.text
 
 
 @schema.parametrize()
@@ -50,8 +49,8 @@ def test_requests_made_from_the_document(client: Client, case: Any) -> None:
     )
 
     check(answer)
-    assert not_a_server_error is not None
-    declared = case.operation.definition.raw["responses"]
+    # Other methods than the documented ones are tried too.
+    declared = {*case.operation.definition.raw["responses"], "405"}
     assert str(answer.status_code) in declared, (answer.status_code, answer.text[:200])
 
 

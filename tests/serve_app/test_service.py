@@ -3,7 +3,9 @@
 import re
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,8 +76,10 @@ def test_a_broken_version_changes_nothing_but_what_is_said(service: Service, reg
 
 def test_metrics_reach_rays_endpoint(service: Service) -> None:
     service.request("POST", "/v1/predict", {**CHALLENGE, "room_type": "Flat", "made_up": 1})
-    wanted = ["requests", "predictions", "rejected", "model_swaps", "model_age_seconds", "request_latency_ms", "model_latency_ms"]
-    patterns = [re.compile(rf"^ray_(serve_)?nightprice_{name}", re.MULTILINE) for name in wanted]
+    dashboard = (Path(__file__).parents[2] / "deploy" / "grafana_dashboard.json").read_text()
+    wanted = set(re.findall(r"ray_nightprice_\w+", dashboard))
+    assert len(wanted) == 7
+    patterns = [re.compile(rf"^{name}\b", re.MULTILINE) for name in wanted]
     # Ray hands metrics on every few seconds.
     with load_on(service, callers=1) as load:
         for _ in range(60):
@@ -115,3 +119,19 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
         failed = launch(**options)
         assert failed.process.wait(60) == 1
         failed.wait_said(said)
+
+
+def test_overload_is_answered_and_ends_by_itself(registry: Registry) -> None:
+    narrow = launch(registry=registry.uri, model=f"{NAME}@{FIRST}", num_cpus=0.1, max_ongoing_requests=1, max_queued_requests=1)
+    try:
+        narrow.wait_ready()
+        bulk = {"listings": [CHALLENGE] * 4_000}
+        with ThreadPoolExecutor(12) as callers:
+            answers = list(callers.map(lambda _: narrow.request("POST", "/v1/predict/batch", bulk), range(36)))
+
+        statuses = Counter(status for status, _, _ in answers)
+        assert set(statuses) == {200, 503}, statuses
+        assert {headers["retry-after"][0] for status, headers, _ in answers if status == 503} == {"1"}
+        assert narrow.request("POST", "/v1/predict", CHALLENGE)[0] == 200
+    finally:
+        assert narrow.stop() == 0
