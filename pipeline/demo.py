@@ -69,10 +69,13 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     with _step("promote", f"{best['model']} is the champion", seconds, note):
         why = f"demo: best ROC AUC on the holdout listings, {best['metrics']['roc_auc']:.4f}"
         record = Registry(settings.registry).promote(settings.model_name, best["model"].partition("@")[2], CHAMPION, why)
-    with _step("predict", f"a batch with {settings.model_name}@{CHAMPION}", seconds, note):
-        predicted = predict(f"{settings.model_name}@{CHAMPION}", batch, scored, settings)
-    with _step("serve", "one prediction over HTTP, as any client asks for it", seconds, note):
-        answer = asked_over_http(f"{settings.model_name}@{CHAMPION}", settings.registry)
+    champion = f"{settings.model_name}@{CHAMPION}"
+    # The service starts while the batch is scored.
+    with service(champion, settings.registry) as ask:
+        with _step("predict", f"a batch with {champion}", seconds, note):
+            predicted = predict(champion, batch, scored, settings)
+        with _step("serve", "one prediction over HTTP, as any client asks for it", seconds, note):
+            answer = ask(LISTING)
     return {
         "folder": str(folder),
         "rows": rows,
@@ -86,20 +89,25 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     }
 
 
-def asked_over_http(model: str, registry: str) -> dict[str, Any]:
-    """What a service of the model, started for this and stopped again, answers to LISTING."""
+@contextmanager
+def service(model: str, registry: str) -> Iterator[Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """A service of a model in a process of its own; gives a function that waits for it and asks it for one prediction."""
     address = f"http://127.0.0.1:{_free_port()}"
     command = ["serve", "--model", model, "--registry", registry, "--port", address.rpartition(":")[2]]
-    with subprocess.Popen([sys.executable, "-m", "pipeline", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as service:
-        try:
-            _wait_until_ready(address, service)
-            request = Request(f"{address}/v1/predict", json.dumps(LISTING).encode(), {"Content-Type": "application/json"})
+    with subprocess.Popen([sys.executable, "-m", "pipeline", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+
+        def ask(listing: Mapping[str, Any]) -> dict[str, Any]:
+            _wait_until_ready(address, process)
+            request = Request(f"{address}/v1/predict", json.dumps(listing).encode(), {"Content-Type": "application/json"})
             with urlopen(request, timeout=10) as response:
                 answer: dict[str, Any] = json.load(response)
+            return answer
+
+        try:
+            yield ask
         finally:
-            service.terminate()
-            service.communicate()
-    return answer
+            process.terminate()
+            process.communicate()
 
 
 def _free_port() -> int:

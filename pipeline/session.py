@@ -27,17 +27,19 @@ ENVIRONMENT = {
     # Ray starts 32 actors to read Parquet footers: 2 to 3 s on a small machine.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # What goes wrong is raised as one sentence; Ray's core would print its own view of it, and warnings of its own, beside.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+# The same, where Ray runs on this machine alone: training starts and ends seconds sooner, and no node can be preempted.
+LOCAL_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 # Blocks of this size keep a worker's memory flat; Ray's default of 128 MiB is for bigger machines.
 BLOCK_BYTES = 32 * 2**20
 
 
 def configure_environment() -> None:
     """Set what Ray reads at import. Call it before the first `import ray`."""
-    for name, value in ENVIRONMENT.items():
+    local = {} if "RAY_ADDRESS" in os.environ else LOCAL_ENVIRONMENT
+    for name, value in (ENVIRONMENT | local).items():
         os.environ.setdefault(name, value)
 
 

@@ -48,6 +48,14 @@ def test_the_better_model_is_champion_and_scored_the_batch(ran: tuple[dict[str, 
     assert best["metrics"]["accuracy"] > best["metrics"]["majority_accuracy"] + 0.1
 
 
+def test_the_service_answered_with_the_champion(ran: tuple[dict[str, Any], list[str]]) -> None:
+    done, _ = ran
+    answer = done["asked"]["answer"]
+
+    assert (answer["id"], answer["model"]) == (done["asked"]["listing"]["id"], done["champion"]["model"])
+    assert answer["price_category"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
 def test_people_see_counts_reasons_metrics_report_and_what_to_type(ran: tuple[dict[str, Any], list[str]]) -> None:
     done, notes = ran
     screen = Console(file=io.StringIO(), width=200)
