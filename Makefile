@@ -38,6 +38,6 @@ bench-train: install  ## seconds and memory of training, 1 and 2 workers, beside
 
 lock:  ## resolve pyproject.toml anew into requirements.lock (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
+		--quiet $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
 
 .PHONY: help install demo test lint format bench-process bench-train lock
