@@ -62,7 +62,7 @@ def test_people_see_counts_reasons_metrics_report_and_what_to_type(ran: tuple[di
     screen.print(Group(*show(done)))
     assert isinstance(screen.file, io.StringIO)
     text = screen.file.getvalue()
-    assert [note.split()[2].rstrip(":") for note in notes] == ["generate", "process", "train", "train", "promote", "predict"]
+    assert [note.split()[2].rstrip(":") for note in notes] == ["generate", "process", "train", "train", "promote", "predict", "serve"]
     for shown in (f"{ROWS:,} rows read", "price:missing", "accuracy", "xgboost", "notebook's forest", done["report"], "nightprice process"):
         assert shown in text
     assert Path(done["report"]).is_file()
