@@ -14,7 +14,8 @@ from benchmarks.measure import Measured, begin, finish, report, run_measured, sa
 from transforms.contract import Pricing
 
 CPUS = 2
-WARM_UP_ROWS = 20_000
+# Enough for every worker to have run some of it before.
+WARM_UP_ROWS = 500_000
 
 
 def main() -> None:

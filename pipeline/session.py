@@ -32,8 +32,10 @@ ENVIRONMENT = {
 }
 # The same, where Ray runs on this machine alone: training starts and ends seconds sooner, and no node can be preempted.
 LOCAL_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+# Ray Data's scheduler looks for finished tasks once in this time, its default being 0.1 s, and a worker idles meanwhile.
+SCHEDULER_TICK_S = 0.02
 # Blocks of this size keep a worker's memory flat; Ray's default of 128 MiB is for bigger machines.
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 16 * 2**20
 
 
 def configure_environment() -> None:
@@ -66,7 +68,7 @@ def start(num_cpus: int | None = None) -> None:
                 f"Ray {where} does not answer: {first_line} Start it with `ray start --head`, mend RAY_ADDRESS, "
                 "or unset it to run on this machine alone."
             ) from error
-    _quiet_data()
+    _configure_data()
 
 
 @contextmanager
@@ -111,9 +113,12 @@ def check_answers(address: str, seconds: float = 3.0) -> None:
         ) from error
 
 
-def _quiet_data() -> None:
+def _configure_data() -> None:
     from ray.data import DataContext
+    from ray.data._internal.execution import streaming_executor_state
 
+    # There is no public setting; Ray reads this constant anew at every step.
+    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = SCHEDULER_TICK_S
     context = DataContext.get_current()
     context.target_max_block_size = BLOCK_BYTES
     context.print_on_execution_start = False

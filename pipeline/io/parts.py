@@ -16,7 +16,7 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import WriteResult
 
-from pipeline.io.id_sketch import IdSketch
+from pipeline.io.id_sketch import IdSketch, task_size
 from transforms.clean import REASONS, REASONS_TYPE, REJECTED_SCHEMA
 
 REJECTED = "rejected"
@@ -108,6 +108,7 @@ class PartsSink(Datasink[Tally]):
                 if len(rows):
                     piece.written.append(self._write_part(part, rows, f"{ctx.task_idx:06d}-{number:04d}"))
             total += piece
+        total.id_sketch = total.id_sketch.shrunk(task_size(ctx.task_idx))
         return total
 
     def on_write_complete(self, write_result: WriteResult[Tally]) -> None:

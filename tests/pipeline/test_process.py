@@ -126,7 +126,7 @@ def test_old_versions_are_pruned_but_for_the_last_ones(tmp_path: Path, monkeypat
 @pytest.fixture
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is a task of its own."""
-    monkeypatch.setattr(files, "TASK_BYTES", 1)
+    monkeypatch.setattr(files, "SMALLEST_TASK_BYTES", 1)
 
 
 @pytest.mark.usefixtures("small_tasks")
@@ -159,7 +159,7 @@ session.start()
 from pipeline.io import base, files
 from pipeline.process import process
 from pipeline.settings import Settings
-files.TASK_BYTES = 1
+files.SMALLEST_TASK_BYTES = 1
 
 def hang(block):
     while block["id"][0].as_py() == sys_argv_last:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline.io import exactly, files
 from pipeline.io.base import StoreError, read
@@ -81,12 +82,24 @@ def test_json_lines_keep_digits_and_lists_and_broken_lines(tmp_path: Path) -> No
 def test_a_large_parquet_file_is_divided_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(table_of(listing(number) for number in range(100)), path, row_group_size=10)
-    monkeypatch.setattr(files, "TASK_BYTES", path.stat().st_size // 5)
+    monkeypatch.setattr(files, "LARGEST_TASK_BYTES", path.stat().st_size // 5)
 
     dataset = read(str(path), exactly("id"))
 
     assert dataset.materialize().num_blocks() > 2
     assert sorted(int(row["id"]) - 2**60 for row in dataset.take_all()) == list(range(100))
+
+
+def test_files_are_divided_evenly_among_a_few_tasks_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SMALLEST_TASK_BYTES", 1)
+    cpus = int(ray.cluster_resources()["CPU"])
+    for number in range(6 * cpus):
+        (tmp_path / f"{number:03d}.csv").write_text(f"id\n{number + 1000}\n")
+
+    rows = read(str(tmp_path), exactly("id")).map_batches(lambda block: {"ids": [block["id"].tolist()]}, batch_size=None).take_all()
+
+    together = sorted(row["ids"] for row in rows)
+    assert together == [[str(number), str(number + 1)] for number in range(1000, 1000 + 6 * cpus, 2)]
 
 
 def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.io import id_sketch
-from pipeline.io.id_sketch import IdSketch
+from pipeline.io.id_sketch import IdSketch, task_size
 from pipeline.io.parts import Tally, join, split, tally_of
 from tests.raw import listing, table_of
 from transforms.clean import clean
@@ -52,6 +52,17 @@ def test_repeated_ids_are_counted_exactly_while_they_fit_and_estimated_beyond(mo
     assert exact.repeats(25_000) == 5_000
     assert len(estimated.hashes) == 4_000
     assert abs(estimated.repeats(25_000) - 5_000) < 500
+
+
+def test_sketches_of_many_tasks_stay_small_together_and_still_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_sketch, "SKETCH_SIZE", 8_000)
+    repeated = np.random.default_rng(1).permutation(np.repeat(np.arange(1, 100_001, dtype=np.int64), 2))
+
+    sketches = [IdSketch.of(part).shrunk(task_size(task)) for task, part in enumerate(np.array_split(repeated, 50))]
+    total = sum(sketches, IdSketch())
+
+    assert sum(len(sketch.hashes) for sketch in sketches) < 40_000
+    assert abs(total.repeats(200_000) - 100_000) < 5_000
 
 
 def test_the_empty_tally_changes_nothing() -> None:
