@@ -108,10 +108,11 @@ class _Sampler(threading.Thread):
         self.join()
 
     def _total(self) -> int:
-        return sum(map(_proportional, [self._root, *self._root.children(recursive=True)]))
+        return sum(map(proportional, [self._root, *self._root.children(recursive=True)]))
 
 
-def _proportional(process: psutil.Process) -> int:
+def proportional(process: psutil.Process) -> int:
+    """The bytes of a process, shared pages counted in part; 0 if it is gone."""
     try:
         memory = process.memory_full_info()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -155,8 +156,12 @@ def report(title: str, results: Sequence[Measured]) -> None:
 
 def save(name: str, results: Sequence[Measured], **more: Any) -> Path:
     """Write the results as JSON and return the file."""
+    return save_json(name, {"machine": machine(), "results": [item.as_json() for item in results], **more})
+
+
+def save_json(name: str, data: Mapping[str, Any]) -> Path:
+    """Write any results as JSON and return the file."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    data = {"machine": machine(), "results": [item.as_json() for item in results], **more}
     path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
     return path
