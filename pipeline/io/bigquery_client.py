@@ -1,6 +1,5 @@
 """Addresses, clients, errors and column types of BigQuery."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +9,11 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 
 from pipeline.io.base import StoreError
-from transforms.errors import ContractError, closest
+from transforms.errors import ContractError
 
 if TYPE_CHECKING:
-    from google.cloud import bigquery, bigquery_storage
+    from google.cloud import bigquery
 
-# An emulator's address: the first is Google's own variable, for REST; the second is ours, for the storage API (gRPC).
-REST_EMULATOR = "BIGQUERY_EMULATOR_HOST"
-STORAGE_EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
 EXAMPLE = "bigquery://project/dataset.table or bigquery://project?query=SELECT+â€¦ (URL-encoded)"
 
 
@@ -25,7 +21,7 @@ EXAMPLE = "bigquery://project/dataset.table or bigquery://project?query=SELECT+â
 class Address:
     """A table, or the result of a query."""
 
-    uri: str
+    shown: str
     project: str
     dataset: str
     table: str
@@ -34,8 +30,13 @@ class Address:
     def to_write(self) -> str:
         """The table to write; StoreError for a query."""
         if self.query is not None:
-            raise StoreError(f'"{self.uri}" cannot be written to: a sink is one table, as in bigquery://project/dataset.table.')
+            raise StoreError(f'"{self.shown}" cannot be written to: a sink is one table, as in bigquery://project/dataset.table.')
         return self.table
+
+    @property
+    def relation(self) -> str:
+        """The table or the query, for a FROM clause."""
+        return f"`{self.id_of(self.table)}`" if self.query is None else f"(\n{self.query}\n)"
 
     def id_of(self, table: str) -> str:
         """The full name of a table of this dataset."""
@@ -52,9 +53,9 @@ def parse(uri: str) -> Address:
     dataset, _, table = split.path.strip("/").partition(".")
     query = dict(parse_qsl(split.query)).get("query")
     names = bool(dataset) and bool(table) and not any(sign in table for sign in "./`")
-    if not split.netloc or split.fragment or names == (query is not None):
+    if not split.netloc or split.fragment or names == bool(query):
         raise StoreError(f'"{uri}" must name one table or one query, as in {EXAMPLE}.')
-    return Address(uri, split.netloc, dataset, table, query)
+    return Address(uri, split.netloc, dataset, table, query.strip().rstrip(";") if query else None)
 
 
 @contextmanager
@@ -82,47 +83,18 @@ def _line(error: Any) -> str:
     return str(getattr(error, "message", None) or error).splitlines()[0].rstrip(". ")
 
 
-def rest_client(project: str) -> "bigquery.Client":
-    """Tables and jobs, with the credentials of the environment; an emulator needs none."""
-    from google.auth.credentials import AnonymousCredentials
+def client_of(project: str) -> "bigquery.Client":
+    """Tables and jobs, with the credentials of the environment."""
     from google.cloud import bigquery
 
-    return bigquery.Client(project=project, credentials=AnonymousCredentials() if os.environ.get(REST_EMULATOR) else None)
-
-
-def read_client() -> "bigquery_storage.BigQueryReadClient":
-    """Rows, over the storage API."""
-    from google.cloud import bigquery_storage
-
-    emulator = os.environ.get(STORAGE_EMULATOR)
-    if not emulator:
-        return bigquery_storage.BigQueryReadClient()
-    import grpc
-    from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
-
-    return bigquery_storage.BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=grpc.insecure_channel(emulator)))
-
-
-def missing_table(client: "bigquery.Client", address: Address) -> StoreError | None:
-    """The error to raise if the table of an address is not there."""
-    there = [item.table_id for item in client.list_tables(f"{address.project}.{address.dataset}")]
-    if address.table in there:
-        return None
-    listed = f"Tables there: {', '.join(sorted(there)[:20])}." if there else "No table is there."
-    return StoreError(f'"{address.uri}": there is no table "{address.table}".{closest(address.table, there)} {listed}')
+    return bigquery.Client(project=project)
 
 
 def fields_of(schema: pa.Schema) -> "list[bigquery.SchemaField]":
     """The columns of a table for rows of an Arrow schema; ContractError for a type without a counterpart."""
     from google.cloud.bigquery import SchemaField
 
-    def field_of(item: pa.Field) -> SchemaField:
-        is_list = pa.types.is_list(item.type)
-        return SchemaField(
-            item.name, _type_of(item.name, item.type.value_type if is_list else item.type), "REPEATED" if is_list else "NULLABLE"
-        )
-
-    return [field_of(item) for item in schema]
+    return [SchemaField(item.name, _type_of(item.name, item.type)) for item in schema]
 
 
 def _type_of(name: str, kind: pa.DataType) -> str:

@@ -1,7 +1,6 @@
 """What PostgreSQL and SQLite do differently, under one shape: connect, list columns and keys, stage and publish tables."""
 
 import importlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.io.base import StoreError
+from pipeline.io.rows import lists_as_json, missing_table
 from pipeline.io.sql_address import Address, parse
 from pipeline.io.sql_errors import store_errors
-from transforms.errors import closest
 
-TASK = "_task"
 SQLITE_WAIT_MS = 120_000
 SQLITE_BATCH_ROWS = 16_384
 
@@ -110,8 +108,7 @@ class Database(ABC):
         table, there = self.address.table, self.tables(cursor)
         if table is None or table in there:
             return None
-        listed = f"Tables there: {', '.join(sorted(there)[:20])}." if there else "No table is there."
-        return StoreError(f'"{self.address.shown}": there is no table "{table}".{closest(table, there)} {listed}')
+        return missing_table(self.address.shown, table, there)
 
 
 class Postgres(Database):
@@ -224,11 +221,7 @@ class SQLite(Database):
         cursor.execute("BEGIN IMMEDIATE")
 
     def storable(self, table: pa.Table) -> pa.Table:
-        """Lists as JSON text."""
-        for position, item in enumerate(table.schema):
-            if is_nested(item.type):
-                table = table.set_column(position, item.name, as_json(table[position]))
-        return table
+        return lists_as_json(table)
 
 
 def open_database(uri: str) -> Database:
@@ -240,18 +233,6 @@ def open_database(uri: str) -> Database:
 def quoted(name: str) -> str:
     """A name for SQL, whatever it holds."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def is_nested(kind: pa.DataType) -> bool:
-    """Whether values of a type are lists, structs or maps."""
-    return bool(pa.types.is_nested(kind))
-
-
-def as_json(column: pa.ChunkedArray) -> pa.Array:
-    """Lists as JSON text, which is how raw listings hold their amenities."""
-    return pa.array(
-        [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string()
-    )
 
 
 def _driver(module: str, shown: str) -> Any:

@@ -6,22 +6,20 @@ sqlite:///relative.db?table=listings        sqlite:////absolute/path.db?table=li
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data._internal.execution.interfaces import TaskContext
-from ray.data.block import Block, BlockAccessor
 
 from pipeline.io.base import Columns, Manifest, Seal, StoreError, sink, source
-from pipeline.io.databases import Column, Database, as_json, is_nested, open_database, quoted
+from pipeline.io.databases import Column, Database, open_database, quoted
 from pipeline.io.files import new_version
-from pipeline.io.parts import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
-from pipeline.io.sql_staging import Staging
-from transforms.clean import SOURCE_FILE
-from transforms.errors import ContractError, NightpriceError, closest
+from pipeline.io.rows import with_source
+from pipeline.io.sql_staging import SqlStaging
+from pipeline.io.staging import write_staged
+from transforms.errors import ContractError, closest
 
 logger = logging.getLogger(__name__)
 
@@ -90,67 +88,10 @@ def _read_ranges(ranges: pa.Table, database: Database, columns: dict[str, Column
     for condition in ranges["where"].to_pylist():
         with database.transaction() as cursor:
             for table in database.batches(cursor, columns, condition):
-                file = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), [where])
-                yield _plain(table).append_column(SOURCE_FILE, file) if SOURCE_FILE not in columns else _plain(table)
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    for position, item in enumerate(table.schema):
-        if is_nested(item.type):
-            table = table.set_column(position, item.name, as_json(table[position]))
-    return table
+                yield with_source(table, where)
 
 
 @sink(*SCHEMES)
 def write_sql(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
-    """Write both parts to staging tables, then make them TABLE, TABLE_rejected and TABLE_manifest in one transaction.
-
-    If anything fails before, what was live stays live and the staging tables are dropped; when `seal` refuses, the
-    rejected rows stay in a table of their own, which the message names.
-    """
-    database = open_database(uri)
-    version = new_version()
-    staging = Staging(database, version)
-    staging.start()
-    parts = _StagingSink(staging)
-    try:
-        dataset.write_datasink(parts)
-        staging.reconcile(_rows(parts.tally))
-        manifest = _sealed(staging, parts.tally, seal)
-        staging.publish(manifest)
-    except BaseException as error:
-        staging.drop_after(error)
-        raise
-    return manifest
-
-
-def _sealed(staging: Staging, tally: Tally, seal: Seal) -> Manifest:
-    try:
-        return seal(tally, staging.version, staging.shown(REJECTED))
-    except NightpriceError:
-        if tally.rejected:
-            staging.keep_rejected()
-        raise
-
-
-def _rows(tally: Tally) -> dict[str, int]:
-    return {ACCEPTED: tally.accepted, REJECTED: tally.rejected}
-
-
-class _StagingSink(PartsSink):
-    """Both parts into their staging tables; the table of the accepted rows is made for the columns of the first block."""
-
-    def __init__(self, staging: Staging) -> None:
-        super().__init__(staging.write)
-        self._staging = staging
-
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Tally:
-        return super().write(self._with_table(blocks), ctx)
-
-    def _with_table(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        for number, block in enumerate(blocks):
-            if number == 0:
-                schema = BlockAccessor.for_block(block).to_arrow().schema
-                names = [name for name in schema.names if name not in (REJECTED, WARNINGS)]
-                self._staging.create(ACCEPTED, pa.schema([schema.field(name) for name in names]))
-            yield block
+    """Write both parts to staging tables, then make them TABLE, TABLE_rejected and TABLE_manifest in one transaction."""
+    return write_staged(dataset, SqlStaging(open_database(uri), new_version()), seal)

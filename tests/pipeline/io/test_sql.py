@@ -14,7 +14,7 @@ from pipeline.io import base, exactly, sql
 from pipeline.io.base import StoreError
 from pipeline.io.databases import open_database
 from pipeline.io.parts import ACCEPTED, REJECTED, Tally
-from pipeline.io.sql_staging import Staging
+from pipeline.io.sql_staging import SqlStaging
 from pipeline.session import ray_errors
 from tests.postgres_rig import Server
 from transforms.clean import REJECTED_SCHEMA
@@ -169,26 +169,26 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def staging(database: str) -> Staging:
-    made = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
+def staging(database: str) -> SqlStaging:
+    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
     made.start()
     made.create(ACCEPTED, ROWS.schema)
     return made
 
 
-def test_a_task_that_runs_again_replaces_its_rows(staging: Staging, database: str) -> None:
+def test_a_task_that_runs_again_replaces_its_rows(staging: SqlStaging, database: str) -> None:
     staging.write(ACCEPTED, ROWS, "000001-0000")
     staging.write(ACCEPTED, ROWS.slice(1), "000001-0001")
     staging.write(ACCEPTED, ROWS.slice(2), "000001-0000")
-    staging.reconcile({ACCEPTED: 3, REJECTED: 0})
-    staging.publish({"version": "1"})
+    staging.reconcile(Tally(accepted=3))
+    staging.publish({"version": "1"}, [])
     assert sorted(execute(database, "SELECT id FROM listings")) == [(2,), (3,), (3,)]
 
 
 def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     database = open_database(f"{server.uri(name)}?table=listings")
-    staging = Staging(database, "20261123T134500Z-1a2b3c")
+    staging = SqlStaging(database, "20261123T134500Z-1a2b3c")
     staging.start()
     staging.create(ACCEPTED, ROWS.schema)
     table = "listings_accepted_1a2b3c"
@@ -201,11 +201,11 @@ def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str])
             while not second.done() and server.run(name, waits) == [(0,)]:
                 pass
         second.result()
-    staging.reconcile({ACCEPTED: 3, REJECTED: 0})
+    staging.reconcile(Tally(accepted=3))
 
 
 def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -> None:
-    made = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
+    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
     made.start()
 
     def task(number: int) -> None:
@@ -214,29 +214,29 @@ def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(task, range(16)))
-    made.reconcile({ACCEPTED: 48, REJECTED: 0})
+    made.reconcile(Tally(accepted=48))
 
 
-def test_rows_that_got_lost_are_noticed(staging: Staging) -> None:
+def test_rows_that_got_lost_are_noticed(staging: SqlStaging) -> None:
     staging.write(ACCEPTED, ROWS, "000001-0000")
     with pytest.raises(StoreError, match="holds 3 rows, but 4 were written"):
-        staging.reconcile({ACCEPTED: 4, REJECTED: 0})
+        staging.reconcile(Tally(accepted=4))
 
 
-def test_readers_see_the_old_version_until_the_new_one_is_whole(staging: Staging, database: str) -> None:
-    staging.publish({"version": "1"})
-    new = Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f")
+def test_readers_see_the_old_version_until_the_new_one_is_whole(staging: SqlStaging, database: str) -> None:
+    staging.publish({"version": "1"}, [])
+    new = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f")
     new.start()
     new.create(ACCEPTED, ROWS.schema)
     new.write(ACCEPTED, ROWS, "000001-0000")
     assert execute(database, "SELECT count(*) FROM listings") == [(0,)]
-    new.publish({"version": "2"})
+    new.publish({"version": "2"}, [])
     assert execute(database, "SELECT count(*) FROM listings") == [(3,)]
     assert execute(database, "SELECT manifest FROM listings_manifest") == [('{"version": "2"}',)]
 
 
-def test_nothing_is_left_beside_the_live_tables(staging: Staging, database: str) -> None:
-    staging.publish({"version": "1"})
+def test_nothing_is_left_beside_the_live_tables(staging: SqlStaging, database: str) -> None:
+    staging.publish({"version": "1"}, [])
     found = open_database(f"{database}?table=listings")
     with found.transaction() as cursor:
         there = {name.removeprefix("public.") for name in found.tables(cursor)}
@@ -247,13 +247,13 @@ def test_nothing_is_left_beside_the_live_tables(staging: Staging, database: str)
 def test_a_table_of_somebody_else_is_never_replaced(database: str) -> None:
     execute(database, "CREATE TABLE listings (id int)")
     with pytest.raises(StoreError, match="was not written by nightprice"):
-        Staging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c").start()
+        SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c").start()
 
 
 def test_a_name_too_long_for_its_staging_tables(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     with pytest.raises(StoreError, match="too long by 10 bytes"):
-        Staging(open_database(f"{server.uri(name)}?table={'x' * 52}"), "20261123T134500Z-1a2b3c")
+        SqlStaging(open_database(f"{server.uri(name)}?table={'x' * 52}"), "20261123T134500Z-1a2b3c")
 
 
 def test_no_rights_to_write_is_said_before_anything_is_read(postgres: tuple[Server, str]) -> None:
@@ -275,17 +275,17 @@ def test_no_rights_to_read(postgres: tuple[Server, str]) -> None:
 def test_a_schema_of_its_own(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     server.run(name, "CREATE SCHEMA city")
-    made = Staging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c")
+    made = SqlStaging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c")
     made.start()
     made.create(ACCEPTED, ROWS.schema)
     made.write(ACCEPTED, ROWS, "000001-0000")
-    made.publish({"version": "1"})
+    made.publish({"version": "1"}, [])
     assert server.run(name, "SELECT count(*) FROM city.listings") == [(3,)]
 
 
 def test_a_character_that_postgresql_refuses_is_replaced(postgres: tuple[Server, str]) -> None:
     server, name = postgres
-    made = Staging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c")
+    made = SqlStaging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c")
     made.start()
     rows = pa.Table.from_pylist([{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=REJECTED_SCHEMA)
     made.write(REJECTED, rows, "000001-0000")
@@ -298,8 +298,4 @@ def test_a_busy_sqlite_file_is_waited_for_then_said(tmp_path: Path, monkeypatch:
     with database.transaction(write=True) as holder:
         database.lock(holder, "t")
         with pytest.raises(StoreError, match=r"database is locked\. Another program holds the file"):
-            Staging(database, "20261123T134500Z-1a2b3c").start()
-
-
-def test_tallies_are_by_part() -> None:
-    assert sql._rows(Tally(accepted=3, rejected=2)) == {ACCEPTED: 3, REJECTED: 2}
+            SqlStaging(database, "20261123T134500Z-1a2b3c").start()
