@@ -93,13 +93,13 @@ def test_a_large_parquet_file_is_divided_by_row_groups(tmp_path: Path, monkeypat
 def test_files_are_divided_evenly_among_a_few_tasks_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "SMALLEST_TASK_BYTES", 1)
     cpus = int(ray.cluster_resources()["CPU"])
-    for number in range(6 * cpus):
+    for number in range(2 * files.TASKS_PER_CPU * cpus):
         (tmp_path / f"{number:03d}.csv").write_text(f"id\n{number + 1000}\n")
 
     rows = read(str(tmp_path), exactly("id")).map_batches(lambda block: {"ids": [block["id"].tolist()]}, batch_size=None).take_all()
 
     together = sorted(row["ids"] for row in rows)
-    assert together == [[str(number), str(number + 1)] for number in range(1000, 1000 + 6 * cpus, 2)]
+    assert together == [[str(number), str(number + 1)] for number in range(1000, 1000 + 2 * files.TASKS_PER_CPU * cpus, 2)]
 
 
 def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
