@@ -25,8 +25,8 @@ import pyarrow as pa
 
 from benchmarks.measure import MIB, machine, proportional, save_json
 from benchmarks.serve_models import FOREST, accepted, champion
-from serve_app.document import EXAMPLE
 from serve_app.wire import ARROW, JSON
+from transforms.example import EXAMPLE
 
 CONNECTIONS = (1, 16, 64)
 BULK_ROWS = 10_000

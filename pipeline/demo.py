@@ -14,26 +14,13 @@ from urllib.request import Request, urlopen
 from pipeline.generate import generate
 from pipeline.settings import Settings
 from transforms.errors import NightpriceError
+from transforms.example import EXAMPLE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 CHAMPION = "champion"
 READY_SECONDS = 60.0
-LISTING = {
-    "id": 1001,
-    "accommodates": 4,
-    "room_type": "Entire home/apt",
-    "beds": 2,
-    "bedrooms": 1,
-    "bathrooms": 2,
-    "neighbourhood": "Brooklyn",
-    "tv": 1,
-    "elevator": 1,
-    "internet": 0,
-    "latitude": 40.71383,
-    "longitude": -73.9658,
-}
 ROWS = 40_000
 BATCH_ROWS = 5_000
 SHARDS = 8
@@ -75,7 +62,7 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
         with _step("predict", f"a batch with {champion}", seconds, note):
             predicted = predict(champion, batch, scored, settings)
         with _step("serve", "one prediction over HTTP, as any client asks for it", seconds, note):
-            answer = ask(LISTING)
+            answer = ask(EXAMPLE)
     return {
         "folder": str(folder),
         "rows": rows,
@@ -84,7 +71,7 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
         "models": {"notebook's forest": forest, "xgboost": boosted},
         "champion": {"model": best["model"], **record.as_json()},
         "report": str(best["report"]),
-        "asked": {"listing": LISTING, "answer": answer},
+        "asked": {"listing": EXAMPLE, "answer": answer},
         "scored": {"uri": scored} | {name: predicted[name] for name in ("version", "rows", "reasons", "warnings", "model")},
     }
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from serve_app.errors import InvalidListing, Problem
-from serve_app.listing import AMENITIES, FLAGS, INPUTS, REQUIRED, describe, read_value, unknown_field, unknown_value
-from transforms.contract import FIELDS_BY_NAME, MISSING, UNPARSEABLE, Field, accepted_schema
+from serve_app.listing import FLAGS, INPUTS, REQUIRED, describe, read_value, unknown_field, unknown_value
+from transforms.contract import AMENITIES_COLUMN, FIELDS_BY_NAME, MISSING, UNPARSEABLE, Field, accepted_schema
 from transforms.encode import Vocabulary
 from transforms.lift import Indices, distinct
 
@@ -40,7 +40,7 @@ def read_columns(columns: Mapping[str, pa.Array], rows: int, vocabulary: Vocabul
     Raises InvalidListing for what is wrong with a column as a whole: unknown, missing though required, of a wrong type.
     """
     _check(columns)
-    flags = _amenity_flags(columns.get(AMENITIES), rows)
+    flags = _amenity_flags(columns.get(AMENITIES_COLUMN), rows)
     read: dict[str, pa.Array] = {}
     problems: list[tuple[Problem, Mask]] = []
     for item in INPUTS:
@@ -88,10 +88,12 @@ def _amenity_flags(column: pa.Array | None, rows: int) -> dict[str, pa.Array] | 
 
 
 def _check(columns: Mapping[str, pa.Array]) -> None:
-    problems = [unknown_field(name, str(column.type)) for name, column in columns.items() if name not in (*NAMES_OF_INPUTS, AMENITIES)]
+    problems = [
+        unknown_field(name, str(column.type)) for name, column in columns.items() if name not in (*NAMES_OF_INPUTS, AMENITIES_COLUMN)
+    ]
     problems += [describe(item, MISSING, None) for item in REQUIRED if item.name not in columns]
     for name, column in columns.items():
-        if name == AMENITIES:
+        if name == AMENITIES_COLUMN:
             if not (pa.types.is_null(column.type) or _is_list_of_text(column.type)):
                 problems.append(Problem(name, UNPARSEABLE, f"a column of {column.type}", "a column of lists of texts"))
         elif name in NAMES_OF_INPUTS and not _fits(FIELDS_BY_NAME[name], column.type):

@@ -4,27 +4,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from serve_app.listing import AMENITIES, EXACT, INPUTS
+from serve_app.listing import EXACT, INPUTS
 from serve_app.wire import ARROW, JSON
-from transforms.contract import FEATURES, Field
+from transforms.contract import AMENITIES_COLUMN, FEATURES, Field
+from transforms.example import EXAMPLE
 
-# The challenge's own payload.
-EXAMPLE: dict[str, Any] = {
-    "id": 1001,
-    "accommodates": 4,
-    "room_type": "Entire home/apt",
-    "beds": 2,
-    "bedrooms": 1,
-    "bathrooms": 2,
-    "neighbourhood": "Brooklyn",
-    "tv": 1,
-    "elevator": 1,
-    "internet": 0,
-    "latitude": 40.71383,
-    "longitude": -73.9658,
-}
 _ANSWER = {
-    "id": 1001,
+    "id": EXAMPLE["id"],
     "price_category": "High",
     "probabilities": {"Low": 0.01, "Mid": 0.24, "High": 0.68, "Lux": 0.07},
     "model": "listing-price@20261123T134500Z-1a2b3c",
@@ -64,7 +50,7 @@ def listing_schema() -> Json:
     return {
         "type": "object",
         "description": "A listing without its price. A flag that is absent means: not listed.",
-        "properties": {**fields, AMENITIES: amenities},
+        "properties": {**fields, AMENITIES_COLUMN: amenities},
         "required": [item.name for item in INPUTS if item.required],
         "additionalProperties": False,
         "example": EXAMPLE,

@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from serve_app.errors import InvalidListing, Problem
-from transforms.contract import FIELDS, FIELDS_BY_NAME, MISSING, PRICE, UNPARSEABLE, Field
+from transforms.contract import AMENITIES_COLUMN, FIELDS, FIELDS_BY_NAME, MISSING, PRICE, UNPARSEABLE, Field
 from transforms.encode import STRICT, UNKNOWN, Vocabulary
 from transforms.errors import closest
 
-AMENITIES = "amenities"
 UNKNOWN_FIELD = "unknown_field"
 # Everything of the contract but the price, which is what is asked for.
 INPUTS: tuple[Field, ...] = tuple(item for item in FIELDS if item is not PRICE)
-NAMES = (*(item.name for item in INPUTS), AMENITIES)
+NAMES = (*(item.name for item in INPUTS), AMENITIES_COLUMN)
 FLAGS = tuple(item for item in INPUTS if item.of_items)
 REQUIRED = tuple(item for item in INPUTS if item.required)
 
@@ -56,7 +55,7 @@ def read_listing(listing: Any, vocabulary: Vocabulary) -> dict[str, Any]:
     for name, value in listing.items():
         reader = _READERS.get(name)
         if reader is None:
-            if name != AMENITIES:
+            if name != AMENITIES_COLUMN:
                 problems.append(unknown_field(name, value))
             continue
         record[name], problem = reader(value)
@@ -64,7 +63,7 @@ def read_listing(listing: Any, vocabulary: Vocabulary) -> dict[str, Any]:
             problems.append(describe(FIELDS_BY_NAME[name], problem, value))
     problems += [describe(item, MISSING, None) for item in REQUIRED if item.name not in record]
     problems += _unknown_values(record, vocabulary)
-    _add_flags(listing.get(AMENITIES), record, problems)
+    _add_flags(listing.get(AMENITIES_COLUMN), record, problems)
     if problems:
         raise InvalidListing(problems)
     return record
@@ -113,7 +112,7 @@ def _unknown_values(record: Mapping[str, Any], vocabulary: Vocabulary) -> list[P
 def _add_flags(amenities: Any, record: dict[str, Any], problems: list[Problem]) -> None:
     items, problem = read_amenities(amenities)
     if problem:
-        problems.append(Problem(AMENITIES, problem, shown(amenities), "a list of texts"))
+        problems.append(Problem(AMENITIES_COLUMN, problem, shown(amenities), "a list of texts"))
     for item in FLAGS:
         if record.get(item.name) is None:
             record[item.name] = any(map(item.read, items))

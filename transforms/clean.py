@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from transforms.amenities import amenities_from_text
 from transforms.contract import (
+    AMENITIES_COLUMN,
     CATEGORY,
     FIELDS,
     PRICE,
@@ -65,9 +66,9 @@ def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | Non
     columns: dict[str, pa.Array] = {}
     problems: list[tuple[str, Mask]] = []
     warned: list[tuple[str, Mask]] = []
-    flags, unreadable = _flags(_raw_column(raw, "amenities"))
+    flags, unreadable = _flags(_raw_column(raw, AMENITIES_COLUMN))
     if unreadable.any():
-        warned.append((f"amenities:{UNPARSEABLE}", unreadable))
+        warned.append((f"{AMENITIES_COLUMN}:{UNPARSEABLE}", unreadable))
     for position, item in enumerate(ITEM_FIELDS):
         columns[item.name] = pa.array(flags[:, position])
     for item in FIELDS:

@@ -23,6 +23,9 @@ CONTRACT_VERSION = 1
 # In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
 ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
 
+# One raw column holds a list that many fields are read from.
+AMENITIES_COLUMN = "amenities"
+
 MISSING = "missing"
 UNPARSEABLE = "unparseable"
 OUT_OF_RANGE = "out_of_range"
@@ -75,7 +78,7 @@ class Field:
 
 
 def _amenity(name: str, description: str) -> Field:
-    return Field(name, ("amenities",), partial(is_amenity, name=name), pa.bool_(), description, of_items=True)
+    return Field(name, (AMENITIES_COLUMN,), partial(is_amenity, name=name), pa.bool_(), description, of_items=True)
 
 
 PRICE = Field("price", ("price",), values.price, pa.float64(), "Price of one night, in the data's currency.", required=True)
@@ -229,7 +232,7 @@ def clean_row(raw: Mapping[str, str | None], pricing: Pricing | None = None) -> 
     With `pricing` the price is required and the record gets its category (training); without, price is left out.
     """
     cleaned = Cleaned()
-    amenities = _read_amenities(raw.get("amenities"), cleaned.warnings)
+    amenities = _read_amenities(raw.get(AMENITIES_COLUMN), cleaned.warnings)
     for item in FIELDS:
         if item is PRICE and pricing is None:
             continue
@@ -254,5 +257,5 @@ def _read_amenities(raw: str | None, warnings: list[str]) -> list[str]:
     try:
         return amenities_from_text(raw)
     except ValueError:
-        warnings.append(f"amenities:{UNPARSEABLE}")
+        warnings.append(f"{AMENITIES_COLUMN}:{UNPARSEABLE}")
         return []

@@ -23,13 +23,7 @@ from tests.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 COMMANDS = ("demo", "generate", "process", "train", "evaluate", "predict", "promote", "rollback", "models", "history", "doctor")
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working directory and cache, and no settings of the machine."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NIGHTPRICE_") or name == "RAY_ADDRESS"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NIGHTPRICE_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def call(*arguments: object) -> Result:

@@ -1,7 +1,6 @@
 """The doctor: what it looks at, and that it says what is wrong."""
 
 import json
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -15,13 +14,7 @@ from pipeline.doctor import examine
 from pipeline.extras import EXTRAS
 from pipeline.settings import setting_names
 
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NIGHTPRICE_") or name == "RAY_ADDRESS"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NIGHTPRICE_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def about(found: dict[str, Any], what: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the tests of the service stand on: small models, the challenge's listing, listings as a caller sends them."""
+"""What the tests of the service stand on: small models, listings as a caller sends them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,20 +22,6 @@ VOCABULARY = Vocabulary(
     {name: i + 1 for i, name in enumerate(TYPES)},
     {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
 )
-CHALLENGE: dict[str, Any] = {
-    "id": 1001,
-    "accommodates": 4,
-    "room_type": "Entire home/apt",
-    "beds": 2,
-    "bedrooms": 1,
-    "bathrooms": 2,
-    "neighbourhood": "Brooklyn",
-    "tv": 1,
-    "elevator": 1,
-    "internet": 0,
-    "latitude": 40.71383,
-    "longitude": -73.9658,
-}
 
 
 def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: int = 20) -> Path:

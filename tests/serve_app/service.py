@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.serve_app.models import CHALLENGE
+from transforms.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 CODE = "import json, sys; from serve_app.run import serve; serve(say=lambda line: print(line, flush=True), **json.loads(sys.argv[1]))"
@@ -128,7 +128,7 @@ class Load:
 
     def _call(self, port: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        body = json.dumps(CHALLENGE)
+        body = json.dumps(EXAMPLE)
         while not self._stopping.is_set():
             try:
                 connection.request("POST", "/v1/predict", body)

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 from registry.registry import Registry
-from serve_app.document import EXAMPLE
 from serve_app.follow import Follower
 from serve_app.streams import PROBLEMS
 from tests.listings import accepted_listings
 from tests.serve_app.client import Client, client_of
-from tests.serve_app.models import CHALLENGE, as_listings
+from tests.serve_app.models import as_listings
 from tests.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
+from transforms.example import EXAMPLE
 
 KEY = "a-key-of-some-length"
 
@@ -35,7 +35,7 @@ def listings_table(rows: int, seed: int = 0) -> pa.Table:
 
 
 def test_the_challenge_is_answered(client: Client) -> None:
-    answer = client.post("/v1/predict", CHALLENGE)
+    answer = client.post("/v1/predict", EXAMPLE)
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -63,7 +63,7 @@ def test_single_batch_and_arrow_agree_to_the_last_bit(client: Client) -> None:
 
 
 def test_a_wrong_listing_is_told_everything(client: Client) -> None:
-    answer = client.post("/v1/predict", {**CHALLENGE, "room_type": "Entire home", "beds": -1, "bath": 2}, headers={"x-request-id": "me-1"})
+    answer = client.post("/v1/predict", {**EXAMPLE, "room_type": "Entire home", "beds": -1, "bath": 2}, headers={"x-request-id": "me-1"})
 
     assert answer.status_code == 422
     error = answer.json()["error"]
@@ -74,17 +74,17 @@ def test_a_wrong_listing_is_told_everything(client: Client) -> None:
 
 
 def test_in_a_batch_only_the_wrong_one_fails(client: Client) -> None:
-    answer = client.post("/v1/predict/batch", {"listings": [CHALLENGE, {**CHALLENGE, "id": 5, "tv": 7}, None]})
+    answer = client.post("/v1/predict/batch", {"listings": [EXAMPLE, {**EXAMPLE, "id": 5, "tv": 7}, None]})
 
     assert answer.status_code == 200
     first, second, third = answer.json()["results"]
-    assert first == client.post("/v1/predict", CHALLENGE).json()
+    assert first == client.post("/v1/predict", EXAMPLE).json()
     assert (second["id"], second["error"]["problems"][0]["reason"]) == (5, "tv:unparseable")
     assert (third["id"], third["error"]["problems"][0]["reason"]) == (None, "listing:unparseable")
 
 
 def test_wrong_rows_of_a_stream_say_why(client: Client) -> None:
-    rows = [{**CHALLENGE}, {**CHALLENGE, "id": 6, "room_type": "Flat", "beds": 1000}]
+    rows = [{**EXAMPLE}, {**EXAMPLE, "id": 6, "room_type": "Flat", "beds": 1000}]
 
     answer = client.arrow(stream(pa.Table.from_pylist(rows)))
 
@@ -96,9 +96,9 @@ def test_wrong_rows_of_a_stream_say_why(client: Client) -> None:
 
 
 def test_explain_adds_the_contributions(client: Client) -> None:
-    body = client.post("/v1/explain", CHALLENGE).json()
+    body = client.post("/v1/explain", EXAMPLE).json()
 
-    assert {key: body[key] for key in ("id", CATEGORY, "probabilities", "model")} == client.post("/v1/predict", CHALLENGE).json()
+    assert {key: body[key] for key in ("id", CATEGORY, "probabilities", "model")} == client.post("/v1/predict", EXAMPLE).json()
     assert list(body["contributions"]) == list(Pricing().labels)
     assert list(body["contributions"]["Lux"]) == list(FEATURES)
 
@@ -107,7 +107,7 @@ def test_a_model_that_cannot_explain_says_so(tmp_path: Path) -> None:
     follower = Follower(Registry(str(tmp_path)), str(tiny_artifact(tmp_path / "tiny")))
     follower.poll()
 
-    answer = client_of(follower).post("/v1/explain", CHALLENGE)
+    answer = client_of(follower).post("/v1/explain", EXAMPLE)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "no_explanation")
 
@@ -139,7 +139,7 @@ def test_without_a_model_it_says_what_it_waits_for(tmp_path: Path) -> None:
     assert (ready.status_code, ready.json()["status"]) == (503, "waiting")
     assert "There is no registry at" in ready.json()["message"]
     for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain"):
-        answer = waiting.post(path, CHALLENGE)
+        answer = waiting.post(path, EXAMPLE)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert waiting.get("/v2/health/ready").status_code == 503
 
@@ -172,7 +172,7 @@ def test_a_broken_body_is_the_clients_error(client: Client, body: bytes, status:
         assert answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [[], {"listings": 1}, {"listing": []}, {"listings": [], "more": 1}, CHALLENGE])
+@pytest.mark.parametrize("body", [[], {"listings": 1}, {"listing": []}, {"listings": [], "more": 1}, EXAMPLE])
 def test_a_batch_of_another_shape_is_refused(client: Client, body: Any) -> None:
     assert client.post("/v1/predict/batch", body).status_code == 422
 
@@ -216,15 +216,15 @@ def test_limits(make_client: Callable[..., Client]) -> None:
 def test_keys(make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture) -> None:
     closed = make_client(api_keys=f"{KEY},another-key-of-a-caller")
 
-    refused = closed.post("/v1/predict", CHALLENGE)
+    refused = closed.post("/v1/predict", EXAMPLE)
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-    assert closed.post("/v1/predict", CHALLENGE, headers={"x-api-key": KEY + "x"}).status_code == 401
-    assert closed.post("/v1/predict", CHALLENGE, headers={"authorization": f"Basic {KEY}"}).status_code == 401
+    assert closed.post("/v1/predict", EXAMPLE, headers={"x-api-key": KEY + "x"}).status_code == 401
+    assert closed.post("/v1/predict", EXAMPLE, headers={"authorization": f"Basic {KEY}"}).status_code == 401
     assert closed.get("/v1/model").status_code == 401
     assert closed.post("/v2/models/listing-price/infer", {}).status_code == 401
 
-    assert closed.post("/v1/predict", CHALLENGE, headers={"x-api-key": KEY}).status_code == 200
-    assert closed.post("/v1/predict", CHALLENGE, headers={"authorization": "bearer another-key-of-a-caller"}).status_code == 200
+    assert closed.post("/v1/predict", EXAMPLE, headers={"x-api-key": KEY}).status_code == 200
+    assert closed.post("/v1/predict", EXAMPLE, headers={"authorization": "bearer another-key-of-a-caller"}).status_code == 200
     for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
         assert closed.get(path).status_code == 200
     assert KEY not in caplog.text
@@ -242,7 +242,7 @@ def test_a_fault_of_ours_tells_nothing(client: Client, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("serve_app.predictor.Predictor.predict", fail)
 
-    answer = client.post("/v1/predict", CHALLENGE, headers={"x-request-id": "me-2"})
+    answer = client.post("/v1/predict", EXAMPLE, headers={"x-request-id": "me-2"})
 
     assert (answer.status_code, answer.json()["error"]["request_id"]) == (500, "me-2")
     assert "secret" not in answer.text
@@ -253,7 +253,7 @@ def test_a_fault_of_ours_tells_nothing(client: Client, monkeypatch: pytest.Monke
 def test_fields_of_a_request_are_in_no_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
-    client.post("/v1/predict", {**CHALLENGE, "room_type": "Castle in the air"})
+    client.post("/v1/predict", {**EXAMPLE, "room_type": "Castle in the air"})
 
     assert "Castle in the air" not in caplog.text
 
@@ -262,14 +262,14 @@ def test_the_document_is_true_to_the_contract(client: Client) -> None:
     document = client.get("/openapi.json").json()
     example = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
 
-    assert example == EXAMPLE == CHALLENGE
+    assert example == EXAMPLE
     assert client.api.openapi() == document
     schema = document["components"]["schemas"]["Listing"]
-    jsonschema.validate(CHALLENGE, schema)
+    jsonschema.validate(EXAMPLE, schema)
     for wrong in ({"tv": 2}, {"room_type": "Flat"}, {"accommodates": 65}, {"beds": "2"}, {"price": 1}, {"id": 0}, {"neighbourhood": " "}):
-        assert client.post("/v1/predict", {**CHALLENGE, **wrong}).status_code == 422
+        assert client.post("/v1/predict", {**EXAMPLE, **wrong}).status_code == 422
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**CHALLENGE, **wrong}, schema)
+            jsonschema.validate({**EXAMPLE, **wrong}, schema)
 
 
 def test_answers_are_as_documented(client: Client) -> None:
@@ -278,9 +278,9 @@ def test_answers_are_as_documented(client: Client) -> None:
     def check(name: str, body: Any) -> None:
         jsonschema.validate(body, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
 
-    check("Prediction", client.post("/v1/predict", CHALLENGE).json())
-    check("Explanation", client.post("/v1/explain", CHALLENGE).json())
-    check("Results", client.post("/v1/predict/batch", {"listings": [CHALLENGE, 1]}).json())
+    check("Prediction", client.post("/v1/predict", EXAMPLE).json())
+    check("Explanation", client.post("/v1/explain", EXAMPLE).json())
+    check("Results", client.post("/v1/predict/batch", {"listings": [EXAMPLE, 1]}).json())
     check("Error", client.post("/v1/predict", {}).json())
     check("Model", client.get("/v1/model").json())
 
@@ -288,6 +288,6 @@ def test_answers_are_as_documented(client: Client) -> None:
 def test_numbers_keep_their_digits(client: Client) -> None:
     number = 2**63 - 1
 
-    answer = client.post("/v1/predict", {**CHALLENGE, "id": number})
+    answer = client.post("/v1/predict", {**EXAMPLE, "id": number})
 
     assert json.loads(answer.content)["id"] == number

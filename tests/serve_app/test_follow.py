@@ -14,8 +14,9 @@ from serve_app.errors import RequestError
 from serve_app.follow import Follower
 from serve_app.metrics import NoMetrics
 from serve_app.predictor import Predictor
-from tests.serve_app.models import CHALLENGE, registry_with
+from tests.serve_app.models import registry_with
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
+from transforms.example import EXAMPLE
 
 CHAMPION = f"{NAME}@champion"
 
@@ -48,22 +49,22 @@ def test_a_promotion_and_a_rollback_are_followed(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, [FIRST, SECOND])
     follower, metrics = following(registry)
     in_hand = follower.predictor
-    first = in_hand.predict(CHALLENGE)
+    first = in_hand.predict(EXAMPLE)
     assert first["model"] == f"{NAME}@{FIRST}"
 
     registry.promote(NAME, SECOND, "champion", "better")
     follower.poll()
 
-    second = follower.predictor.predict(CHALLENGE)
+    second = follower.predictor.predict(EXAMPLE)
     assert second["model"] == f"{NAME}@{SECOND}"
     assert second["probabilities"] != first["probabilities"]
     assert (last_swap(follower)["version"], last_swap(follower)["previous"], last_swap(follower)["result"]) == (SECOND, FIRST, "done")
-    assert in_hand.predict(CHALLENGE) == first, "a request in flight ends on the model it began with"
+    assert in_hand.predict(EXAMPLE) == first, "a request in flight ends on the model it began with"
 
     registry.rollback(NAME, "champion", "worse")
     follower.poll()
 
-    assert follower.predictor.predict(CHALLENGE) == first
+    assert follower.predictor.predict(EXAMPLE) == first
     assert metrics.swaps == {"done": 3}
     assert metrics.models == [f"{NAME}@{FIRST}", f"{NAME}@{SECOND}", f"{NAME}@{FIRST}"]
 
@@ -96,7 +97,7 @@ def test_a_version_that_cannot_be_used_changes_nothing(tmp_path: Path, damage: s
     with caplog.at_level(logging.INFO):
         follower.poll()
 
-    assert follower.predictor.predict(CHALLENGE)["model"] == f"{NAME}@{FIRST}"
+    assert follower.predictor.predict(EXAMPLE)["model"] == f"{NAME}@{FIRST}"
     swap = last_swap(follower)
     assert (swap["version"], swap["previous"], swap["result"]) == (SECOND, FIRST, "failed")
     assert SECOND in swap["error"]
@@ -161,7 +162,7 @@ def test_while_the_registry_is_away_the_model_goes_on(tmp_path: Path) -> None:
 
     follower.poll()
 
-    assert follower.predictor.predict(CHALLENGE)["model"] == f"{NAME}@{FIRST}"
+    assert follower.predictor.predict(EXAMPLE)["model"] == f"{NAME}@{FIRST}"
     assert (last_swap(follower)["result"], last_swap(follower)["version"]) == ("unreachable", None)
     assert metrics.swaps == {"done": 1, "unreachable": 1}
 

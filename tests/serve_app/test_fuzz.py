@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from serve_app.document import document
 from serve_app.wire import ARROW
 from tests.serve_app.client import Client
-from tests.serve_app.models import CHALLENGE
 from tests.serve_app.test_api import listings_table, stream
 from transforms.contract import FEATURES
+from transforms.example import EXAMPLE
 
 EXAMPLES = int(os.environ.get("NIGHTPRICE_TEST_FUZZ", "25"))
 PATHS = ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v2/models/listing-price/infer")
@@ -64,7 +64,7 @@ values = st.recursive(
 @given(st.dictionaries(st.sampled_from(["id", "amenities", "made up", *FEATURES]), values, max_size=5), st.sampled_from(PATHS))
 @quickly
 def test_fields_of_any_kind(client: Client, changed: dict[str, Any], path: str) -> None:
-    listing = {**CHALLENGE, **changed}
+    listing = {**EXAMPLE, **changed}
     body: Any = {"listings": [listing]} if "batch" in path else listing
     check(client.post(path, content=json.dumps(body).encode()))
 

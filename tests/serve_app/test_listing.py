@@ -6,13 +6,14 @@ import pytest
 
 from serve_app.errors import InvalidListing
 from serve_app.listing import read_listing
-from tests.serve_app.models import CHALLENGE, VOCABULARY
+from tests.serve_app.models import VOCABULARY
 from transforms.contract import FEATURES, FIELDS
+from transforms.example import EXAMPLE
 
 
 def problems(**changed: Any) -> list[Any]:
     with pytest.raises(InvalidListing) as caught:
-        read_listing({**CHALLENGE, **changed}, VOCABULARY)
+        read_listing({**EXAMPLE, **changed}, VOCABULARY)
     return list(caught.value.problems)
 
 
@@ -21,7 +22,7 @@ def reasons(**changed: Any) -> list[str]:
 
 
 def test_the_challenge_is_read() -> None:
-    record = read_listing(CHALLENGE, VOCABULARY)
+    record = read_listing(EXAMPLE, VOCABULARY)
 
     assert (record["id"], record["neighbourhood"], record["accommodates"], record["bathrooms"]) == (1001, "Brooklyn", 4, 2.0)
     assert (record["tv"], record["elevator"], record["internet"], record["wifi"]) == (True, True, False, False)
@@ -102,17 +103,15 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_other_forms_of_the_same_values_are_read() -> None:
-    plain = read_listing(
-        {**CHALLENGE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0}, VOCABULARY
-    )
+    plain = read_listing({**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0}, VOCABULARY)
 
-    assert plain == read_listing(CHALLENGE, VOCABULARY)
+    assert plain == read_listing(EXAMPLE, VOCABULARY)
 
 
 def test_amenities_are_read_as_in_batch_and_a_flag_wins() -> None:
     amenities = ["Window AC unit", "KitchenAid oven", "Fast wifi – 100 Mbps", '55" HDTV with Netflix']
 
-    record = read_listing({**CHALLENGE, "amenities": amenities, "tv": 0, "internet": None}, VOCABULARY)
+    record = read_listing({**EXAMPLE, "amenities": amenities, "tv": 0, "internet": None}, VOCABULARY)
 
     assert {name: record[name] for name in FEATURES[9:]} == {
         "tv": False,

@@ -1,48 +1,25 @@
 """The page in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
 
-import asyncio
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.serve_app.client import Client
-from tests.serve_app.models import CHALLENGE
 from transforms.contract import FEATURES
+from transforms.example import EXAMPLE
 
 STATIC = Path(__file__).parents[2] / "serve_app" / "static"
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
 browser_needed = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
-
-
-@pytest.fixture(scope="module")
-def address(client: Client) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(client.api, port=0, log_level="error", lifespan="off"))
-    started = threading.Event()
-
-    async def run() -> None:
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        started.set()
-        await serving
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert started.wait(20)
-    yield f"http://localhost:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(20)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +58,7 @@ def answered(browser: webdriver.Chrome) -> str:
 @browser_needed
 def test_the_example_is_filled_in_and_answered(browser: webdriver.Chrome, address: str, client: Client) -> None:
     opened(browser, address)
-    expected = client.post("/v1/explain", CHALLENGE).json()
+    expected = client.post("/v1/explain", EXAMPLE).json()
 
     browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
 

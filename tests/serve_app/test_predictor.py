@@ -13,9 +13,10 @@ from registry.errors import ArtifactError
 from serve_app.errors import InvalidListing, RequestError
 from serve_app.predictor import Predictor
 from tests.listings import accepted_listings
-from tests.serve_app.models import CHALLENGE, as_listings, boosted_artifact, boosted_model
+from tests.serve_app.models import as_listings, boosted_artifact, boosted_model
 from tests.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
+from transforms.example import EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def shares(answers: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
 
 
 def test_the_challenge_is_answered(predictor: Predictor) -> None:
-    answer = predictor.predict(CHALLENGE)
+    answer = predictor.predict(EXAMPLE)
 
     assert list(answer) == ["id", "price_category", "probabilities", "model"]
     assert answer["id"] == 1001
@@ -60,11 +61,11 @@ def test_one_many_columns_and_batch_agree_to_the_last_bit(predictor: Predictor) 
 
 
 def test_a_bad_listing_never_fails_its_neighbours(predictor: Predictor) -> None:
-    wrong = {**CHALLENGE, "id": 7, "room_type": "Flat"}
+    wrong = {**EXAMPLE, "id": 7, "room_type": "Flat"}
 
-    first, second, third, fourth = predictor.predict_many([CHALLENGE, wrong, 5, {**CHALLENGE, "id": 8}])
+    first, second, third, fourth = predictor.predict_many([EXAMPLE, wrong, 5, {**EXAMPLE, "id": 8}])
 
-    assert first == predictor.predict(CHALLENGE)
+    assert first == predictor.predict(EXAMPLE)
     assert second["id"] == 7
     assert second["error"]["problems"][0]["reason"] == "room_type:not_allowed"
     assert third["id"] is None
@@ -73,12 +74,12 @@ def test_a_bad_listing_never_fails_its_neighbours(predictor: Predictor) -> None:
 
 def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Predictor) -> None:
     listings = [
-        CHALLENGE,
-        {**CHALLENGE, "room_type": "Flat"},
-        {**CHALLENGE, "neighbourhood": "Atlantis", "beds": 1000.0},
-        {**CHALLENGE, "id": None},
-        {**CHALLENGE, "latitude": float("nan"), "tv": 5},
-        {**CHALLENGE, "neighbourhood": "Bronx", "amenities": ["Wifi"]},
+        EXAMPLE,
+        {**EXAMPLE, "room_type": "Flat"},
+        {**EXAMPLE, "neighbourhood": "Atlantis", "beds": 1000.0},
+        {**EXAMPLE, "id": None},
+        {**EXAMPLE, "latitude": float("nan"), "tv": 5},
+        {**EXAMPLE, "neighbourhood": "Bronx", "amenities": ["Wifi"]},
     ]
     names = dict.fromkeys(name for listing in listings for name in listing)
     columns = {name: pa.array([listing.get(name) for listing in listings]) for name in names}
@@ -113,7 +114,7 @@ def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Pr
     ],
 )
 def test_a_wrong_column_is_refused_as_a_whole(predictor: Predictor, name: str, column: pa.Array | None, reason: str) -> None:
-    columns = {key: pa.array([value]) for key, value in CHALLENGE.items()} | {name: column}
+    columns = {key: pa.array([value]) for key, value in EXAMPLE.items()} | {name: column}
 
     with pytest.raises(InvalidListing) as caught:
         predictor.score_columns({key: value for key, value in columns.items() if value is not None}, 1)
@@ -122,13 +123,13 @@ def test_a_wrong_column_is_refused_as_a_whole(predictor: Predictor, name: str, c
 
 def test_no_listings_are_no_error(predictor: Predictor) -> None:
     assert predictor.predict_many([]) == []
-    assert predictor.score_columns({key: pa.array([value])[:0] for key, value in CHALLENGE.items()}, 0).probabilities.shape == (0, 4)
+    assert predictor.score_columns({key: pa.array([value])[:0] for key, value in EXAMPLE.items()}, 0).probabilities.shape == (0, 4)
 
 
 def test_contributions_add_up_to_the_probabilities(predictor: Predictor) -> None:
-    answer = predictor.explain(CHALLENGE)
+    answer = predictor.explain(EXAMPLE)
 
-    assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(CHALLENGE)
+    assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(EXAMPLE)
     assert list(answer["contributions"]["Low"]) == list(FEATURES)
     scores = np.array([answer["base"][label] + sum(answer["contributions"][label].values()) for label in Pricing().labels])
     assert np.exp(scores) / np.exp(scores).sum() == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)
@@ -136,7 +137,7 @@ def test_contributions_add_up_to_the_probabilities(predictor: Predictor) -> None
 
 def test_a_model_without_trees_says_so(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="contributions") as caught:
-        Predictor(load_artifact(tiny_artifact(tmp_path / "tiny"))).explain(CHALLENGE)
+        Predictor(load_artifact(tiny_artifact(tmp_path / "tiny"))).explain(EXAMPLE)
     assert caught.value.status == 501
 
 

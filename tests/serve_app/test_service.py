@@ -12,9 +12,10 @@ import pytest
 
 from registry.registry import Registry
 from serve_app.environment import haproxy_binary, processes
-from tests.serve_app.models import CHALLENGE, registry_with
+from tests.serve_app.models import registry_with
 from tests.serve_app.service import Service, free_port, launch, load_on
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD
+from transforms.example import EXAMPLE
 
 A, B, C = (f"{NAME}@{version}" for version in (FIRST, SECOND, THIRD))
 
@@ -36,7 +37,7 @@ def service(registry: Registry) -> Iterator[Service]:
 
 
 def test_it_answers_and_says_where(service: Service) -> None:
-    status, headers, body = service.request("POST", "/v1/predict", CHALLENGE)
+    status, headers, body = service.request("POST", "/v1/predict", EXAMPLE)
 
     assert (status, len(headers["x-request-id"])) == (200, 1)
     assert A.encode() in body
@@ -75,7 +76,7 @@ def test_a_broken_version_changes_nothing_but_what_is_said(service: Service, reg
 
 
 def test_metrics_reach_rays_endpoint(service: Service) -> None:
-    service.request("POST", "/v1/predict", {**CHALLENGE, "room_type": "Flat", "made_up": 1})
+    service.request("POST", "/v1/predict", {**EXAMPLE, "room_type": "Flat", "made_up": 1})
     dashboard = (Path(__file__).parents[2] / "deploy" / "grafana_dashboard.json").read_text()
     wanted = set(re.findall(r"ray_nightprice_\w+", dashboard))
     assert len(wanted) == 7
@@ -125,13 +126,13 @@ def test_overload_is_answered_and_ends_by_itself(registry: Registry) -> None:
     narrow = launch(registry=registry.uri, model=f"{NAME}@{FIRST}", num_cpus=0.1, max_ongoing_requests=1, max_queued_requests=1)
     try:
         narrow.wait_ready()
-        bulk = {"listings": [CHALLENGE] * 4_000}
+        bulk = {"listings": [EXAMPLE] * 4_000}
         with ThreadPoolExecutor(12) as callers:
             answers = list(callers.map(lambda _: narrow.request("POST", "/v1/predict/batch", bulk), range(36)))
 
         statuses = Counter(status for status, _, _ in answers)
         assert set(statuses) == {200, 503}, statuses
         assert {headers["retry-after"][0] for status, headers, _ in answers if status == 503} == {"1"}
-        assert narrow.request("POST", "/v1/predict", CHALLENGE)[0] == 200
+        assert narrow.request("POST", "/v1/predict", EXAMPLE)[0] == 200
     finally:
         assert narrow.stop() == 0

@@ -1,22 +1,20 @@
 """The Open Inference Protocol: JSON by hand, binary by Triton's own client with its defaults."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
-import uvicorn
 
 from serve_app.v2 import datatype
 from tests.listings import accepted_listings
 from tests.serve_app.client import Client
-from tests.serve_app.models import CHALLENGE, as_listings
+from tests.serve_app.models import as_listings
 from tests.tiny_model import FIRST, NAME
 from transforms.contract import CATEGORY, FEATURES, FIELDS_BY_NAME
+from transforms.example import EXAMPLE
 
 INFER = f"/v2/models/{NAME}/infer"
 
@@ -27,29 +25,7 @@ def tensor(name: str, values: list[Any], kind: str | None = None, shape: list[in
 
 def challenge(**changed: Any) -> dict[str, Any]:
     flags = {"tv": True, "elevator": True, "internet": False}
-    return {"inputs": [tensor(name, [value]) for name, value in {**CHALLENGE, **flags, **changed}.items()]}
-
-
-@pytest.fixture(scope="module")
-def server(client: Client) -> Iterator[str]:
-    """The application behind a real port, as a client of others needs it."""
-    config = uvicorn.Config(client.api, port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    started = threading.Event()
-
-    async def run() -> None:
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        started.set()
-        await serving
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert started.wait(20)
-    yield f"localhost:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    return {"inputs": [tensor(name, [value]) for name, value in {**EXAMPLE, **flags, **changed}.items()]}
 
 
 def test_health_and_metadata(client: Client) -> None:
@@ -64,7 +40,7 @@ def test_health_and_metadata(client: Client) -> None:
 
 
 def test_json_gives_what_predict_gives(client: Client) -> None:
-    expected = client.post("/v1/predict", CHALLENGE).json()
+    expected = client.post("/v1/predict", EXAMPLE).json()
 
     body = client.post(INFER, {"id": "me", **challenge()}).json()
 
@@ -86,7 +62,7 @@ def test_other_shapes_types_and_missing_values(client: Client) -> None:
     assert client.post(INFER, other).json()["outputs"] == expected
 
 
-def test_tritons_client_with_its_defaults(client: Client, server: str) -> None:
+def test_tritons_client_with_its_defaults(client: Client, address: str) -> None:
     table = accepted_listings(200, seed=9)
     listings = as_listings(table)
     expected = client.post("/v1/predict/batch", {"listings": listings}).json()["results"]
@@ -102,7 +78,7 @@ def test_tritons_client_with_its_defaults(client: Client, server: str) -> None:
         inputs.append(triton.InferInput(name, array.shape, kind))
         inputs[-1].set_data_from_numpy(array)
 
-    with triton.InferenceServerClient(server) as remote:
+    with triton.InferenceServerClient(urlsplit(address).netloc) as remote:
         assert remote.is_server_live()
         assert remote.is_server_ready()
         assert remote.is_model_ready(NAME)
