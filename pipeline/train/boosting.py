@@ -14,7 +14,7 @@ from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from pipeline.settings import Settings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
-from pipeline.train.matrix import Spool, read_pieces
+from pipeline.train.matrix import Spool, check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
@@ -40,6 +40,7 @@ class XGBoost(Estimator):
                 "max_bin": job.settings.xgboost.max_bin,
                 "threads": job.threads,
                 "weights": class_weights(job.counts, job.settings.xgboost.class_balance),
+                "rows": sum(job.counts),
             },
             **job.trainer_options(split_rows=True),
         )
@@ -86,6 +87,7 @@ def train_worker(config: dict[str, Any]) -> None:
         for piece in read_pieces(ray.train.get_dataset_shard("train")):
             training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
             validation.append(piece.features[piece.validation], piece.labels[piece.validation])
+        check_rows(_total(training.rows + validation.rows), config["rows"])
         options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
         matrix = quantile_matrix(training, **options)
         xgboost.train(
@@ -100,6 +102,11 @@ def train_worker(config: dict[str, Any]) -> None:
             ],
             verbose_eval=False,
         )
+
+
+def _total(rows: int) -> int:
+    """The rows of all workers."""
+    return int(xgboost.collective.allreduce(np.array([rows]), xgboost.collective.Op.SUM)[0])
 
 
 class _Report(RayTrainReportCallback):

@@ -15,6 +15,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from pipeline.settings import Settings
 from pipeline.train.learn import TrainingError
+from pipeline.train.matrix import padded
 from transforms.encode import Matrix
 
 # A worker or node that dies costs a new start of the run, not the run.
@@ -56,7 +57,7 @@ class Job:
         # Row sampling follows the order of rows: without this, equal runs would differ.
         options = ExecutionOptions(preserve_order=True)
         return {
-            "datasets": {"train": self.rows},
+            "datasets": {"train": padded(self.rows, sum(self.counts), self.workers) if split_rows else self.rows},
             "dataset_config": DataConfig("all" if split_rows else [], execution_options=options),
             "scaling_config": ScalingConfig(num_workers=self.workers, resources_per_worker={"CPU": self.cpus}),
             "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=FailureConfig(max_failures=_MAX_FAILURES)),

@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
-from pipeline.train.matrix import read_pieces
+from pipeline.train.matrix import check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
@@ -40,6 +40,7 @@ class RandomForest(Estimator):
                 "categories": len(job.labels),
                 "sample": job.sample,
                 "threads": job.threads,
+                "rows": sum(job.counts),
             },
             **job.trainer_options(split_rows=False),
         )
@@ -61,6 +62,7 @@ def train_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     features, labels = _rows_in_order()
+    check_rows(len(labels), config["rows"])
     numbers = range(rank, len(config["seeds"]), workers)
     grown = grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.split import Split, is_validation
-from pipeline.train.learn import BATCH_ROWS
+from pipeline.train.learn import BATCH_ROWS, TrainingError
 from transforms.contract import CATEGORY, FEATURES
 from transforms.encode import Matrix, Vocabulary, encode_table
 from transforms.lift import distinct
@@ -21,6 +21,8 @@ Labels = npt.NDArray[np.int8]
 
 # The columns of encoded rows.
 _ID, _FEATURES, _LABEL, _VALIDATION = "id", "features", "label", "validation"
+# The label of a row that is none.
+_EMPTY = -1
 
 
 def encoded_rows(
@@ -44,6 +46,28 @@ def _encode_batch(table: pa.Table, split: Split, vocabulary: Vocabulary, labels:
     )
 
 
+def padded(rows: ray.data.Dataset, count: int, workers: int) -> ray.data.Dataset:
+    """`count` encoded rows, and as many empty ones as divide them evenly: Ray Train gives equal shares and drops what is over."""
+    empty = -count % workers
+    if not empty:
+        return rows
+    table = pa.table(
+        {
+            _ID: pa.repeat(0, empty),
+            _FEATURES: pa.FixedSizeListArray.from_arrays(pa.repeat(pa.scalar(0, pa.float32()), empty * len(FEATURES)), len(FEATURES)),
+            _LABEL: pa.repeat(pa.scalar(_EMPTY, pa.int8()), empty),
+            _VALIDATION: pa.repeat(False, empty),
+        }
+    )
+    return rows.union(ray.data.from_arrow(table))
+
+
+def check_rows(found: int, expected: int) -> None:
+    """Raise TrainingError unless as many rows were trained on as were counted before."""
+    if found != expected:
+        raise TrainingError(f"{found:,} of {expected:,} training rows reached the workers: did the dataset change meanwhile? Train again")
+
+
 def category_positions(column: pa.ChunkedArray, labels: tuple[str, ...]) -> Labels:
     """The position of each row's category among the labels, int8 [n]."""
     values, indices = distinct(column)
@@ -61,8 +85,10 @@ class Piece:
 
 
 def read_pieces(shard: Any) -> Iterator[Piece]:
-    """The encoded rows of a Ray Train dataset shard, batch by batch."""
-    for table in shard.iter_batches(batch_format="pyarrow", batch_size=BATCH_ROWS):
+    """The encoded rows of a Ray Train dataset shard, batch by batch, without the empty ones of `padded`."""
+    for batch in shard.iter_batches(batch_format="pyarrow", batch_size=BATCH_ROWS):
+        there = batch[_LABEL].to_numpy() != _EMPTY
+        table = batch if there.all() else batch.filter(pa.array(there))
         flat = table[_FEATURES].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         yield Piece(table[_ID].to_numpy(), flat.reshape(-1, len(FEATURES)), table[_LABEL].to_numpy(), table[_VALIDATION].to_numpy())
 
