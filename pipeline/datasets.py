@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import ray.data
@@ -37,9 +38,12 @@ class Dataset:
         rows = base.read(self.accepted, exactly(*columns))
         # Not every store has every type: SQLite gives truth values as integers.
         schema = pa.schema([accepted_schema().field(name) for name in columns])
-        return rows.map_batches(
-            lambda table: table.select(schema.names).cast(schema), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
-        )
+        return rows.map_batches(partial(typed, schema=schema), batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+
+
+def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema in its types."""
+    return table.select(schema.names).cast(schema)
 
 
 def open_dataset(uri: str) -> Dataset:
@@ -60,7 +64,9 @@ def open_dataset(uri: str) -> Dataset:
 
 def _manifest_row(uri: str) -> Manifest:
     """The manifest of a dataset in tables: the one row of the table `…_manifest`."""
-    rows = base.read(sibling(uri, "_manifest"), exactly("manifest")).take(1)
+    table = base.read(sibling(uri, "_manifest"), exactly("manifest"))
+    table.set_name("manifest")
+    rows = table.take(1)
     if not rows:
         raise StoreError(
             f'"{without_password(uri)}" is no processed dataset: its table of the manifest is empty. Make one with `nightprice process`.'

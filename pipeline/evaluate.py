@@ -44,6 +44,7 @@ def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
     parts = rows.map_batches(
         partial(_count_batch, files=ship(artifact)), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True
     )
+    parts.set_name("evaluate")
     total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
     if not total.rows:
         found = ", ".join(f"{reason} ({count:,})" for reason, count in total.unscorable.most_common(3))

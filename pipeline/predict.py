@@ -70,6 +70,7 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
             zero_copy_batch=True,
             compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
         )
+        scored.set_name("predict")
         seal = partial(_seal, source=source, sources=sources, settings=settings, started=started, artifact=artifact)
         return write(scored, sink, seal)
 

@@ -29,6 +29,7 @@ def process(source: str, sink: str, settings: Settings) -> Manifest:
         cleaned = read(source, raw_columns).map_batches(
             partial(clean_block, pricing=settings.pricing), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
         )
+        cleaned.set_name("process")
         return write(cleaned, sink, partial(_seal, source=source, sources=sources, settings=settings, started=started))
 
 

@@ -64,13 +64,13 @@ def read_https(uri: str, columns: Columns) -> ray.data.Dataset:
     def choose(there: Sequence[str], where: str) -> list[str]:
         return columns(there, copy.url)
 
-    def name(table: pa.Table) -> pa.Table:
+    def with_address(table: pa.Table) -> pa.Table:
         position = table.schema.get_field_index(SOURCE_FILE)
         address = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), [copy.url])
         return table.set_column(position, SOURCE_FILE, address)
 
     rows = files.read_files(str(path), choose)
-    return rows.map_batches(name, batch_format="pyarrow", batch_size=None, zero_copy_batch=True, udf_modifying_row_count=False)
+    return rows.map_batches(with_address, batch_format="pyarrow", batch_size=None, zero_copy_batch=True, udf_modifying_row_count=False)
 
 
 def describe(uri: str) -> dict[str, Any]:

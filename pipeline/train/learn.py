@@ -93,6 +93,7 @@ def learn(rows: ray.data.Dataset, split: Split) -> Learned:
     """Read the columns COLUMNS once, in parallel; only counts and a few rows reach the driver."""
     count = partial(_learned_row, split=split)
     parts = rows.map_batches(count, batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    parts.set_name("learn")
     return sum(map(_from_row, parts.iter_rows()), Learned())
 
 
