@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 from pipeline.errors import UsageError
 from transforms.contract import Pricing
 from transforms.errors import ContractError, closest
+from transforms.variables import unread_variable
 
 DEFAULT_FILE = "nightprice.toml"
 PREFIX = "NIGHTPRICE_"
@@ -190,12 +191,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_variables() -> None:
-    """pydantic-settings ignores variables that it does not know: a typing error would silently change nothing."""
     known = {_variable(name) for name in setting_names()} | {_variable(name) for name in Settings.model_fields}
-    for name in os.environ:
-        upper = name.upper()
-        if upper.startswith(PREFIX) and upper not in known and not upper.startswith(OTHER_VARIABLES):
-            raise UsageError(f"The variable {name} is no setting.{closest(upper, known)} Unset it; `nightprice doctor` lists the settings.")
+    if said := unread_variable(PREFIX, known, OTHER_VARIABLES):
+        raise UsageError(f"{said} Unset it; `nightprice doctor` lists the settings.")
 
 
 def _as_variables() -> str:

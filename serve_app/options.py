@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from transforms.errors import NightpriceError, closest
+from transforms.variables import unread_variable
 
 PREFIX = "NIGHTPRICE_SERVE_"
 Positive = Annotated[int, Field(ge=1)]
@@ -87,10 +88,21 @@ def load_options(**given: Any) -> ServeOptions:
     unknown = [name for name in given if name not in ServeOptions.model_fields]
     if unknown:
         raise OptionsError(f'There is no option "{unknown[0]}".{closest(unknown[0], ServeOptions.model_fields)}')
+    if said := unread_variable(PREFIX, {variable(name) for name in ServeOptions.model_fields}):
+        raise OptionsError(f"{said} Unset it; docs/service.md has the options of the service.")
     try:
         return ServeOptions(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise OptionsError(_sentence(error)) from None
+
+
+def variable(name: str) -> str:
+    """The variable that sets an option.
+
+    >>> variable("port")
+    'NIGHTPRICE_SERVE_PORT'
+    """
+    return PREFIX + name.upper()
 
 
 def _sentence(error: ValidationError) -> str:

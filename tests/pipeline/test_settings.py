@@ -123,7 +123,7 @@ def test_a_wrong_file_is_one_clear_sentence(content: str, parts: list[str]) -> N
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("NIGHTPRICE_SED", "1", ["The variable NIGHTPRICE_SED is no setting", 'Did you mean "NIGHTPRICE_SEED"?']),
+        ("NIGHTPRICE_SED", "1", ["There is no setting for the variable NIGHTPRICE_SED", 'Did you mean "NIGHTPRICE_SEED"?']),
         ("NIGHTPRICE_XGBOOST__MAX_DEPT", "1", ['Did you mean "NIGHTPRICE_XGBOOST__MAX_DEPTH"?']),
         ("NIGHTPRICE_SEED", "1.5", ["NIGHTPRICE_SEED: seed can't be '1.5'"]),
         ("NIGHTPRICE_XGBOOST", "deep", ["NIGHTPRICE_XGBOOST__MAX_DEPTH=8"]),

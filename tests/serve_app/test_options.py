@@ -44,6 +44,15 @@ def test_what_cannot_be_is_one_sentence(given: dict[str, object], said: str) -> 
     assert "short\n" not in str(caught.value)
 
 
+def test_a_variable_with_a_typing_error_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTPRICE_SERVE_API_KEY", KEY)
+
+    with pytest.raises(OptionsError, match=r'NIGHTPRICE_SERVE_API_KEY\. Did you mean "NIGHTPRICE_SERVE_API_KEYS"') as caught:
+        load_options()
+
+    assert KEY not in str(caught.value)
+
+
 def test_a_relative_registry_means_the_same_everywhere() -> None:
     assert ServeOptions(registry="models").arguments()["registry"].startswith("/")
     assert ServeOptions(registry="s3://bucket/models").arguments()["registry"] == "s3://bucket/models"
