@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never gets there.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
 }
 # HAProxy in front, straight to the replicas: measured 8 times the requests of Ray's own proxy.
 FAST = {
@@ -32,10 +34,13 @@ FAST = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware:middlewares",
     # How long a replica that leaves goes on answering while HAProxy learns of it: 30 s is for many nodes.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # A connection that says nothing is closed, instead of holding one of 4,096 places for an hour.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "120",
     # One line for each request to a reader in Python, for metrics that we count ourselves.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
-PORT_VARIABLES = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+# What else listens beside the service; a second service on this machine gets others.
+PORT_VARIABLES = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500}
 FOLDER_VARIABLES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -69,6 +74,8 @@ def configure(port: int) -> Path | None:
         return None
     for name, value in FAST.items():
         os.environ.setdefault(name, value)
+    for name, port_number in PORT_VARIABLES.items():
+        os.environ.setdefault(name, str(port_number if _is_free("", port_number) else _free_port()))
     folder = Path(tempfile.gettempdir()) / f"nightprice-haproxy-{port}"
     for name, file in FOLDER_VARIABLES.items():
         os.environ.setdefault(name, str(folder / file))
@@ -79,10 +86,17 @@ def check_ports(host: str, port: int, with_haproxy: bool) -> None:
     """Raises NightpriceError, naming the holder, if a port that is needed is taken."""
     wanted = [(host, port)]
     if with_haproxy:
-        wanted += [("", int(os.environ.get(name, default))) for name, default in PORT_VARIABLES.items()]
+        wanted += [("", int(os.environ[name])) for name in PORT_VARIABLES]
     for address, number in wanted:
         if not _is_free(address, number):
             raise NightpriceError(_taken(number))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def _is_free(host: str, port: int) -> bool:

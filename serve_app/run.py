@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
 from registry.artifact import MANIFEST, read_manifest
 from registry.errors import RegistryError
 from registry.registry import Registry
-from serve_app import environment
+from serve_app import cluster, environment
 from serve_app.options import ServeOptions, load_options
 from transforms.errors import NightpriceError
 
@@ -25,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 12.0
 OBJECT_STORE_BYTES = 100 * 2**20
+_LOG = "Its log is in Ray's session folder (/tmp/ray/session_latest/logs), under serve/."
 
 
 def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | None = None, **given: Any) -> None:
@@ -38,11 +38,11 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
     joins = os.environ.get("RAY_ADDRESS")
     haproxy = environment.configure(options.port)
     if joins:
-        _check_answers(joins)
+        cluster.check_answers(joins)
     else:
         environment.check_ports(options.host, options.port, haproxy is not None)
     # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
-    with _signals() as stopped, _ray(joins), _without_haproxy(None if joins else haproxy), _deployed(options, stopped):
+    with _signals() as stopped, _ray(joins), _without_haproxy(None if joins else haproxy), _deployed(options, stopped, bool(joins)):
         address = f"http://{_shown_host(options.host)}:{options.port}"
         if not options.is_local and not options.api_keys:
             say(f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set NIGHTPRICE_SERVE_API_KEYS.")
@@ -143,8 +143,9 @@ def _ray(joins: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _deployed(options: ServeOptions, stopped: _Stop) -> Iterator[None]:
+def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[None]:
     from ray import serve as ray_serve
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
@@ -152,19 +153,26 @@ def _deployed(options: ServeOptions, stopped: _Stop) -> Iterator[None]:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     http = HTTPOptions(host=options.host, port=options.port)
-    ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
-    try:
-        ray_serve.run(build(options), name=NAME, route_prefix="/")
-        stopped.arm()
-        _await_answer(options)
+    with cluster.guest(options, NAME) if joins else _alone():
+        try:
+            ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
+            ray_serve.run(build(options), name=NAME, route_prefix="/")
+            stopped.arm()
+            _await_answer(options)
+        except (RuntimeError, RayError, GetTimeoutError) as error:
+            raise NightpriceError(f"The service did not start: {_cause(str(error))} {_LOG}") from error
         yield
-    except RuntimeError as error:
-        raise NightpriceError(f"The service did not start: {_cause(str(error))}") from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Around Ray Serve on a Ray of our own: afterwards it is gone."""
+    from ray import serve as ray_serve
+
+    try:
+        yield
     finally:
-        if os.environ.get("RAY_ADDRESS"):
-            ray_serve.delete(NAME)
-        else:
-            _within(STOP_SECONDS, ray_serve.shutdown)
+        _within(STOP_SECONDS, ray_serve.shutdown)
 
 
 def _within(seconds: float, end: Callable[[], None]) -> None:
@@ -193,9 +201,7 @@ def _await_answer(options: ServeOptions, seconds: float = 60.0) -> None:
         finally:
             connection.close()
         if time.monotonic() > deadline:
-            raise NightpriceError(
-                f"The service does not answer at {host}:{options.port}. Its log is in Ray's session folder, under serve/."
-            )
+            raise NightpriceError(f"The service does not answer at {host}:{options.port}. {_LOG}")
         time.sleep(0.05)
 
 
@@ -203,24 +209,6 @@ def _cause(text: str) -> str:
     """What we raised in a replica, out of Ray's trace."""
     found = re.findall(r"(?:OptionsError|RegistryError|ArtifactError|NightpriceError): (.+)", text)
     return found[-1] if found else (text.strip().splitlines() or ["no reason given"])[0]
-
-
-def _check_answers(address: str) -> None:
-    """Raises NightpriceError unless something listens at the cluster's address: Ray itself would try for minutes."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        where = (parts.hostname, parts.port)
-    except ValueError as error:
-        raise NightpriceError(f"RAY_ADDRESS={address} is no address: {error}. Write HOST:PORT, as in 10.0.0.5:6379.") from error
-    if None in where:
-        return
-    try:
-        socket.create_connection(where, timeout=3).close()
-    except OSError as error:
-        raise NightpriceError(
-            f"No Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}). Start one there, mend RAY_ADDRESS, "
-            "or unset it to serve on this machine alone."
-        ) from error
 
 
 @contextmanager

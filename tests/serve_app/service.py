@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,12 @@ def free_port() -> int:
         return port
 
 
-def launch(**options: Any) -> Service:
-    """Start a service; it has free ports for everything."""
+def launch(variables: Mapping[str, str] | None = None, **options: Any) -> Service:
+    """Start a service on a free port, with variables of the environment."""
     port = options.setdefault("port", free_port())
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-    }
-    environment.pop("RAY_ADDRESS", None)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(variables or {})}
+    if not variables or "RAY_ADDRESS" not in variables:
+        environment.pop("RAY_ADDRESS", None)
     arguments = [sys.executable, "-c", CODE, json.dumps(options, default=str)]
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
     return Service(process, port)
