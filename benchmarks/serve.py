@@ -49,6 +49,7 @@ class Load:
     p50_ms: float
     p99_ms: float
     errors: int
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,34 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.exit(1, "wrk is missing. Install it: sudo apt-get install wrk\n")
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="nightprice-bench-"))
+    with prepared(options.folder) as folder:
+        compare(folder, options.only, options.seconds)
+
+
+@contextmanager
+def prepared(kept: Path | None) -> Iterator[Path]:
+    """A folder with the models: `kept`, or one that is removed afterwards."""
+    folder = (kept or Path(tempfile.mkdtemp(prefix="nightprice-bench-"))).absolute()
     try:
-        compare(folder.absolute(), options.only, options.seconds)
+        if not (folder / FOREST).exists():
+            print("training the models …", flush=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.serve_models", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        yield folder
     finally:
-        if not options.folder:
+        if not kept:
             shutil.rmtree(folder)
 
 
 def compare(folder: Path, only: str, seconds: float) -> None:
     """Measure, print and save."""
-    if not (folder / FOREST).exists():
-        print("training the models …", flush=True)
-        subprocess.run([sys.executable, "-m", "benchmarks.serve_models", str(folder)], check=True, stdout=subprocess.DEVNULL)
     loads: list[Load] = []
     bulks: list[Bulk] = []
     starts: dict[str, dict[str, float]] = {}
     for key in only:
         print(f"{SERVICES[key]} …", flush=True)
         with running(key, folder) as (port, process, started):
-            _wrk(key, port, CONNECTIONS[1], 2)
-            loads += [_wrk(key, port, connections, seconds) for connections in CONNECTIONS]
+            wrk(key, port, CONNECTIONS[1], 2)
+            loads += [wrk(key, port, connections, seconds) for connections in CONNECTIONS]
             starts[key] = {"start_seconds": round(started, 1), "memory_mib": round(_memory(process.pid) / MIB)}
             if key == "d":
                 bulks = _bulk(port, folder, seconds)
@@ -138,7 +146,7 @@ def _await_ready(process: "subprocess.Popen[bytes]", port: int) -> bool:
     return False
 
 
-def _wrk(key: str, port: int, connections: int, seconds: float) -> Load:
+def wrk(key: str, port: int, connections: int, seconds: float) -> Load:
     """Raises RuntimeError if wrk fails or any answer is not 200."""
     script = str(Path(__file__).with_name("post.lua"))
     url = f"http://127.0.0.1:{port}/v1/predict"
@@ -147,7 +155,9 @@ def _wrk(key: str, port: int, connections: int, seconds: float) -> Load:
     found = json.loads(ran.stdout.partition("figures: ")[2])
     if found["errors"]:
         raise RuntimeError(f"{SERVICES[key]}: {found['errors']} failed requests at {connections} connections.\n{ran.stdout}")
-    return Load(key, connections, found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"], found["errors"])
+    return Load(
+        key, connections, found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"], found["errors"], found["requests"]
+    )
 
 
 def _bulk(port: int, folder: Path, seconds: float) -> list[Bulk]:
