@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 
 from serve_app import page, v2
 from serve_app.document import document
-from serve_app.errors import InvalidListing, RequestError
+from serve_app.errors import InvalidListing, RequestError, overloaded
 from serve_app.follow import Follower
 from serve_app.keys import Keys
 from serve_app.metrics import Metrics, NoMetrics
@@ -44,7 +45,6 @@ logger = logging.getLogger("ray.serve.nightprice")
 Endpoint = Callable[[Call], Awaitable[Reply] | Reply]
 # Bodies of at most so many bytes are scored in the event loop: a thread would cost more than they do.
 INLINE_BYTES = 8_192
-BULK_THREADS = 2
 # Answered without a key: health for whoever watches the service, documents and the page for people.
 OPEN_PATHS = {
     "/",
@@ -72,7 +72,9 @@ class Api(FastAPI):
         self._follower, self._options, self._metrics = follower, options, metrics or NoMetrics()
         self._sends_request_id = sends_request_id
         self._keys = Keys(options.api_keys)
-        self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="nightprice-bulk")
+        self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
+        self._counting = threading.Lock()
+        self._in_hand, self._most_in_hand = 0, options.max_ongoing_requests + options.max_queued_requests
         self._document = document(self.version, options.max_rows, bool(options.api_keys))
         self._table: dict[str, dict[str, Endpoint]] = {
             "/v1/predict": {"POST": self._predict},
@@ -200,13 +202,24 @@ class Api(FastAPI):
         return reply
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Bulk work, so that one-row requests are answered meanwhile."""
+        """Bulk work, so that one-row requests are answered meanwhile. Raises RequestError 503 if too much of it waits."""
+        if self._in_hand >= self._most_in_hand:
+            raise overloaded()
+        with self._counting:
+            self._in_hand += 1
+        working = self._bulk.submit(work, *arguments)
+        working.add_done_callback(self._done)
         try:
             async with asyncio.timeout(self._options.request_timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._bulk, work, *arguments)
+                return await asyncio.wrap_future(working)
         except TimeoutError:
             limit = self._options.request_timeout_s
             raise RequestError(408, "timed_out", f"The answer took longer than {limit:g} s. Send fewer listings at once.") from None
+
+    def _done(self, working: Future[Any]) -> None:
+        """Not when its request ends: a thread works on after a timeout."""
+        with self._counting:
+            self._in_hand -= 1
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:

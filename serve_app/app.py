@@ -3,6 +3,7 @@
 serve run serve_app.app:app model=listing-price@champion registry=/srv/models max_replicas=4
 """
 
+import asyncio
 import logging
 from typing import Any
 
@@ -10,15 +11,19 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.registry import Registry
 from serve_app.api import Api
+from serve_app.errors import RETRY_AFTER_S
 from serve_app.follow import Follower
 from serve_app.metrics import RayMetrics
 from serve_app.options import OptionsError, ServeOptions, load_options
 
 NAME = "nightprice"
-RETRY_AFTER_S = 1.0
+# What Ray Serve lets into a replica: as many as HAProxy keeps connections. Whoever sends a body slowly holds a place there for long;
+# `Api` counts those whose body is here (max_ongoing_requests, max_queued_requests).
+CONNECTIONS = 4_096
 
 
 @serve.ingress()
@@ -27,9 +32,9 @@ class Prediction:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         """`arguments` are the options without the keys, which every replica reads from its own environment."""
-        # Ray Serve itself writes a line for each request at this level; we say only what matters.
-        logging.getLogger("ray.serve.nightprice").setLevel(logging.INFO)
         self._options = load_options(**arguments)
+        # Ray Serve itself writes a line for each request at INFO; we say only what matters.
+        logging.getLogger("ray.serve.nightprice").setLevel(self._options.log_level)
         if self._options.keys_required and not self._options.api_keys:
             raise OptionsError("Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on every node.")
         self._metrics = RayMetrics()
@@ -43,14 +48,29 @@ class Prediction:
         )
         self._follower.start()
 
-    def __serve_build_asgi_app__(self) -> Api:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """What Ray Serve calls for the application, after the constructor."""
-        return Api(self._follower, self._options, self._metrics, sends_request_id=False)
+        api = Api(self._follower, self._options, self._metrics, sends_request_id=False)
+        return _seen_by_autoscaling(api) if self._options.autoscales else api
 
     def __del__(self) -> None:
         if hasattr(self, "_follower"):
             self._follower.stop()
             self._metrics.stop()
+
+
+def _seen_by_autoscaling(api: Api) -> ASGIApp:
+    """Let one turn of the event loop pass before the work.
+
+    Ray looks every now and then how many requests a replica has in hand. One row is answered in a single turn of the loop,
+    so Ray would find none, however many wait behind it.
+    """
+
+    async def after_a_turn(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)
+        await api(scope, receive, send)
+
+    return after_a_turn
 
 
 def app(arguments: dict[str, Any]) -> Application:
@@ -62,7 +82,7 @@ def build(options: ServeOptions) -> Application:
     """The application with these options."""
     deployment = serve.deployment(
         name=NAME,
-        max_ongoing_requests=options.max_ongoing_requests,
+        max_ongoing_requests=CONNECTIONS,
         max_queued_requests=options.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": options.num_cpus},
@@ -74,7 +94,7 @@ def build(options: ServeOptions) -> Application:
 
 
 def _replicas(options: ServeOptions) -> dict[str, Any]:
-    if options.min_replicas == options.max_replicas:
+    if not options.autoscales:
         return {"num_replicas": options.min_replicas}
     return {
         "autoscaling_config": AutoscalingConfig(

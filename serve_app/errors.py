@@ -6,6 +6,9 @@ from typing import Any
 
 from transforms.errors import NightpriceError
 
+# When to ask again after an overload, in seconds: bulk work ends within about that.
+RETRY_AFTER_S = 1
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,3 +65,8 @@ class InvalidListing(RequestError):
 def not_ready(reason: str) -> RequestError:
     """No model is loaded yet."""
     return RequestError(503, "not_ready", reason, headers={"Retry-After": "5"})
+
+
+def overloaded() -> RequestError:
+    """More is in hand than the options allow."""
+    return RequestError(503, "overloaded", "Too many requests at once. Ask again in a moment.", headers={"Retry-After": str(RETRY_AFTER_S)})

@@ -1,7 +1,7 @@
 """The options of the service: from `NIGHTPRICE_SERVE_…` variables, the command line or the arguments of a Serve config."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -37,17 +37,21 @@ class ServeOptions(BaseSettings):
 
     min_replicas: Positive = Field(1, description="Replicas that always run.")
     max_replicas: Positive = Field(1, description="Replicas at most.")
-    target_ongoing_requests: float = Field(8.0, gt=0, description="Requests in hand per replica that autoscaling aims at.")
+    target_ongoing_requests: float = Field(2.0, gt=0, description="Requests in hand per replica that autoscaling aims at.")
     upscale_delay_s: float = Field(5.0, ge=0, description="How long the load must be higher before replicas are added.")
     downscale_delay_s: float = Field(120.0, ge=0, description="How long the load must be lower before replicas are removed.")
-    max_ongoing_requests: Positive = Field(64, description="Requests that a replica works on at once.")
-    max_queued_requests: Positive = Field(256, description="Requests that may wait; more are answered 503 with Retry-After.")
+    max_ongoing_requests: Positive = Field(2, description="Large requests and explanations that a replica works on at once.")
+    max_queued_requests: Annotated[int, Field(ge=0)] = Field(
+        64, description="Those that may wait besides; more are answered 503 with Retry-After."
+    )
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica.")
 
     max_body_bytes: Positive = Field(32 * 2**20, description="Largest body of a request.")
     max_rows: Positive = Field(100_000, description="Most listings in one request.")
     body_timeout_s: float = Field(20.0, gt=0, description="How long a client may take to send its body.")
     request_timeout_s: float = Field(60.0, gt=0, description="How long a request may take in all.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What a replica logs; DEBUG adds every refusal.")
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Keys of callers, separated by commas; none: open to all.")
     keys_required: bool = Field(False, description="Refuse to start a replica that has no keys in its environment.")
@@ -67,6 +71,11 @@ class ServeOptions(BaseSettings):
         if any(len(key.get_secret_value()) < 16 for key in self.api_keys):
             raise ValueError("an API key is shorter than 16 characters")
         return self
+
+    @property
+    def autoscales(self) -> bool:
+        """Whether the number of replicas follows the load."""
+        return self.min_replicas < self.max_replicas
 
     @property
     def is_local(self) -> bool:

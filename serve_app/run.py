@@ -132,7 +132,7 @@ def _ray(joins: str | None) -> Iterator[None]:
             ray.init(address=joins, **quiet)
         else:
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except Exception as error:  # what Ray raises has no base, down to Exception itself
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         where = f"at RAY_ADDRESS={joins}" if joins else "on this machine"
         raise NightpriceError(f"Ray {where} does not start or answer: {first}") from error

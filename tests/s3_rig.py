@@ -10,6 +10,7 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,18 +79,28 @@ class OneAtATime:
 @pytest.fixture(scope="session")
 def s3_server(pytestconfig: pytest.Config) -> Iterator[str]:
     """The endpoint of a running S3 server."""
+    listener = pytestconfig.stash[_LISTENER]
+    listener.listen(128)
+    with serving(listener.getsockname()[1], fd=listener.fileno()) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def serving(port: int, fd: int | None = None) -> Iterator[str]:
+    """A running S3 server at a port, or at a socket that is bound to it; what it holds outlives it in this process."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    listener = pytestconfig.stash[_LISTENER]
-    listener.listen(128)
     app = OneAtATime(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler, fd=listener.fileno())
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler, fd=fd)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield _endpoint(listener)
-    server.shutdown()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

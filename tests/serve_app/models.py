@@ -55,9 +55,9 @@ def as_listings(table: pa.Table) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if value is not None or i % 2} for i, row in enumerate(rows)]
 
 
-def registry_with(folder: Path, versions: Sequence[str], boosted: bool = False) -> Registry:
-    """A registry with these versions; the first is the champion."""
-    registry = Registry(str(folder / "registry"))
+def registry_with(folder: Path, versions: Sequence[str], boosted: bool = False, uri: str | None = None) -> Registry:
+    """A registry with these versions, at an address or in a folder; the first is the champion."""
+    registry = Registry(uri or str(folder / "registry"), folder / "cache")
     for seed, version in enumerate(versions):
         make = boosted_artifact if boosted else tiny_artifact
         registry.publish(make(folder / version, version=version, seed=seed), NAME)

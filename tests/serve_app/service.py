@@ -12,21 +12,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psutil
+
+from serve_app.options import variable
 from transforms.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
-CODE = "import json, sys; from serve_app.run import serve; serve(say=lambda line: print(line, flush=True), **json.loads(sys.argv[1]))"
-START_SECONDS = 90
+START_SECONDS = 180
 IN_A_ROW = 60
+T = TypeVar("T")
 
 
 class Service:
     """A running service."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, key: str | None = None) -> None:
         self.process, self.port, self.said = process, port, list[str]()
+        self.headers = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -52,24 +56,49 @@ class Service:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, list[str]], bytes]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, list[str]], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
+        connection.request(method, path, None if body is None else json.dumps(body), self.headers if headers is None else headers)
         answer = connection.getresponse()
-        headers: dict[str, list[str]] = {}
+        answered: dict[str, list[str]] = {}
         for name, value in answer.getheaders():
-            headers.setdefault(name.lower(), []).append(value)
-        return answer.status, headers, answer.read()
+            answered.setdefault(name.lower(), []).append(value)
+        return answer.status, answered, answer.read()
+
+    def below(self) -> list[psutil.Process]:
+        """Every process that it started."""
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
+
+    def replicas(self) -> set[int]:
+        """Their process ids."""
+        return replicas_of(self.process.pid)
+
+    def logs(self) -> Path:
+        """The folder of the log files of Ray Serve."""
+        commands = [argument for process in self.below() for argument in process.cmdline()]
+        (folder,) = {argument.partition("=")[2] for argument in commands if argument.startswith("--session-dir=")}
+        return Path(folder) / "logs" / "serve"
 
     def get(self, path: str) -> Any:
         return json.loads(self.request("GET", path)[2])
 
-    def await_model(self, condition: Callable[[Any], bool], seconds: float = 30) -> Any:
+    def await_model(self, condition: Callable[[Any], bool], seconds: float = 60) -> Any:
         """What `/v1/model` says as soon as it fulfils a condition."""
-        deadline = time.monotonic() + seconds
-        while not condition(model := self.get("/v1/model")):
-            assert time.monotonic() < deadline, model
-        return model
+        return await_that(lambda: self.get("/v1/model"), condition, seconds)
+
+    def await_replicas(self, condition: Callable[[set[int]], bool], seconds: float = 120) -> None:
+        """Until the processes of the replicas fulfil a condition."""
+        await_that(self.replicas, condition, seconds)
+
+    def await_log(self, condition: Callable[[Any], bool], seconds: float = 30) -> list[Any]:
+        """All lines of the replicas' logs, as soon as one fulfils a condition."""
+        return await_that(self._log_lines, lambda lines: any(map(condition, lines)), seconds)
+
+    def _log_lines(self) -> list[Any]:
+        return [json.loads(line) for path in self.logs().glob("replica_*") for line in path.read_text().splitlines()]
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -80,6 +109,27 @@ class Service:
         self._ready.set()
 
 
+def await_that(look: Callable[[], T], condition: Callable[[T], bool], seconds: float) -> T:
+    """What was seen as soon as it fulfils a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def replicas_of(pid: int) -> set[int]:
+    """The processes of replicas below a process."""
+    return {process.pid for process in psutil.Process(pid).children(recursive=True) if _is_replica(process)}
+
+
+def _is_replica(process: psutil.Process) -> bool:
+    try:
+        return any("ServeReplica" in argument for argument in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -88,33 +138,60 @@ def free_port() -> int:
 
 
 def launch(variables: Mapping[str, str] | None = None, **options: Any) -> Service:
-    """Start a service on a free port, with variables of the environment."""
+    """`nightprice serve` on a free port, with options of the service and other variables of the environment."""
     port = options.setdefault("port", free_port())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(variables or {})}
-    if not variables or "RAY_ADDRESS" not in variables:
-        environment.pop("RAY_ADDRESS", None)
-    arguments = [sys.executable, "-c", CODE, json.dumps(options, default=str)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {variable(name): str(value) for name, value in options.items()} | {"PYTHONPATH": str(ROOT), **(variables or {})}
+    arguments = [sys.executable, "-m", "pipeline", "serve"]
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
-    return Service(process, port)
+    return Service(process, port, options.get("api_keys"))
+
+
+@contextmanager
+def stopped_at_the_end(service: Service) -> Iterator[Service]:
+    """A service that is ready, and does not outlive the block."""
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
+
+
+def half_a_body(service: Service) -> socket.socket:
+    """A connection that has sent a request but for the second half of its body."""
+    body = json.dumps(EXAMPLE).encode()
+    heads = {"host": "x", **service.headers, "content-length": str(len(body))}
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=60)
+    lines = ["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", ""]
+    connection.sendall("\r\n".join(lines).encode() + body[: len(body) // 2])
+    return connection
 
 
 class Load:
     """Callers that ask without pause; what they were answered."""
 
-    def __init__(self, port: int, callers: int) -> None:
+    def __init__(self, port: int, headers: Mapping[str, str], callers: int) -> None:
         self.answers: list[tuple[int, str]] = []
-        self.seen: dict[str, threading.Event] = {}
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(port,)) for _ in range(callers)]
+        self._threads = [threading.Thread(target=self._call, args=(port, headers)) for _ in range(callers)]
         for thread in self._threads:
             thread.start()
 
-    def await_model(self, ref: str, seconds: float = 30) -> None:
+    def await_more(self, answers: int, seconds: float = 60) -> None:
+        """Until there are so many answers more."""
+        self._await(lambda since: len(self.answers) >= since + answers, seconds)
+
+    def await_model(self, ref: str, seconds: float = 60) -> None:
         """Until the next answers all come from a model: from every replica, as callers are spread over them."""
-        deadline = time.monotonic() + seconds
-        since = len(self.answers)
-        while len(self.answers) < since + IN_A_ROW or any(model != ref for _, model in self.answers[-IN_A_ROW:]):
-            assert time.monotonic() < deadline, f"Not all answers come from {ref}: {self.answers[-5:]}"
+        self._await(
+            lambda since: len(self.answers) >= since + IN_A_ROW and all(model == ref for _, model in self.answers[-IN_A_ROW:]), seconds
+        )
+
+    def _await(self, condition: Callable[[int], bool], seconds: float) -> None:
+        deadline, since = time.monotonic() + seconds, len(self.answers)
+        while not condition(since):
+            assert time.monotonic() < deadline, self.answers[-5:]
             self._stopping.wait(0.02)
 
     def stop(self) -> None:
@@ -122,12 +199,12 @@ class Load:
         for thread in self._threads:
             thread.join(30)
 
-    def _call(self, port: int) -> None:
+    def _call(self, port: int, headers: Mapping[str, str]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         body = json.dumps(EXAMPLE)
         while not self._stopping.is_set():
             try:
-                connection.request("POST", "/v1/predict", body)
+                connection.request("POST", "/v1/predict", body, headers)
                 answer = connection.getresponse()
                 content = answer.read()
                 self.answers.append((answer.status, json.loads(content)["model"] if answer.status == 200 else content.decode()))
@@ -138,7 +215,7 @@ class Load:
 
 @contextmanager
 def load_on(service: Service, callers: int = 4) -> Iterator[Load]:
-    load = Load(service.port, callers)
+    load = Load(service.port, service.headers, callers)
     try:
         yield load
     finally:
