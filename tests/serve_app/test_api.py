@@ -1,7 +1,9 @@
 """The HTTP API in process: every route, every refusal."""
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,30 @@ def test_keys(make_client: Callable[..., Client], caplog: pytest.LogCaptureFixtu
     for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
         assert closed.get(path).status_code == 200
     assert KEY not in caplog.text
+
+
+def test_too_much_large_work_is_refused_while_single_rows_are_answered(
+    make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, end = threading.Event(), threading.Event()
+
+    def explain(*_: Any) -> dict[str, Any]:
+        began.set()
+        assert end.wait(20)
+        return {}
+
+    monkeypatch.setattr("serve_app.predictor.Predictor.explain", explain)
+    narrow = make_client(max_ongoing_requests=1, max_queued_requests=0)
+
+    with ThreadPoolExecutor(1) as caller:
+        first = caller.submit(narrow.post, "/v1/explain", EXAMPLE)
+        assert began.wait(20)
+        refused = narrow.post("/v1/explain", EXAMPLE)
+        assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (503, "overloaded", "1")
+        assert narrow.post("/v1/predict", EXAMPLE).status_code == 200
+        end.set()
+        assert first.result(20).status_code == 200
+    assert narrow.post("/v1/explain", EXAMPLE).status_code == 200
 
 
 def test_unknown_paths_and_methods(client: Client) -> None:

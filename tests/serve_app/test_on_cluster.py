@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,18 +173,18 @@ def test_of_a_cluster_that_was_joined_only_our_application_goes(cluster: Cluster
     cluster.run("serve", "shutdown", "--yes")
 
 
-def test_serve_run_waits_for_a_first_model_and_says_so(cluster: Cluster, tmp_path: Path) -> None:
+def test_serve_run_under_a_path_waits_for_a_first_model_and_says_so(cluster: Cluster, tmp_path: Path) -> None:
     await_that(cluster.applications, lambda found: not found, 60)
     registry = Registry(str(tmp_path / "models"))
-    running = cluster.start("serve", "run", "serve_app.app:app", f"registry={registry.uri}", "num_cpus=0.1", "poll_seconds=0.2")
+    options = (f"registry={registry.uri}", "num_cpus=0.1", "poll_seconds=0.2")
+    running = cluster.start("serve", "run", "serve_app.app:app", *options, "--route-prefix", "/prices")
 
-    port = 8000
-    on_8000 = Cluster(cluster.process, cluster.environment, cluster.folder, port)
-    waiting = on_8000.await_get("/readyz", lambda found: found[0] == 503 and "waiting" in found[1])
+    on_8000 = replace(cluster, port=8000)
+    waiting = on_8000.await_get("/prices/readyz", lambda found: found[0] == 503 and "waiting" in found[1])
     assert "There is no registry at" in json.loads(waiting)["message"]
     registry.publish(tiny_artifact(tmp_path / "model"), NAME)
     registry.promote(NAME, FIRST, "champion", "first")
-    on_8000.await_get("/readyz", lambda found: found[0] == 200)
+    on_8000.await_get("/prices/readyz", lambda found: found[0] == 200)
 
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 0

@@ -137,7 +137,7 @@ def test_while_the_registry_is_away_it_serves(service: Service, registry: Regist
 
 
 def test_bodies_that_stop_half_way_harm_nobody(service: Service) -> None:
-    silent = [half_a_body(service) for _ in range(100)]
+    silent = [half_a_body(service) for _ in range(300)]
     with load_on(service) as load, ExitStack() as connections:
         load.await_more(100)
         answers = [connections.enter_context(connection).recv(1_000) for connection in silent]
