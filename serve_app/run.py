@@ -17,7 +17,7 @@ from registry.artifact import MANIFEST, read_manifest
 from registry.errors import RegistryError
 from registry.registry import Registry
 from serve_app import cluster, environment
-from serve_app.options import ServeOptions, load_options
+from serve_app.options import ServeOptions, load_options, variable
 from transforms.errors import NightpriceError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,16 @@ def check_model(options: ServeOptions) -> None:
         read_manifest((folder / MANIFEST).read_bytes(), str(folder))
     except OSError as error:
         raise RegistryError(f'"{options.model}" is neither NAME@ALIAS nor NAME@VERSION nor a folder with a model.') from error
+
+
+def check_cpus(options: ServeOptions, cpus: float) -> None:
+    """Raises NightpriceError if the replicas that always run would wait for CPUs for ever."""
+    wanted = options.min_replicas * options.num_cpus
+    if wanted > cpus:
+        raise NightpriceError(
+            f"{options.min_replicas} replicas of {options.num_cpus:g} CPUs need {wanted:g}, Ray has {cpus:g} on this machine. "
+            f"Lower min_replicas or num_cpus ({variable('num_cpus')})."
+        )
 
 
 def _greeting(address: str, options: ServeOptions) -> Iterator[str]:
@@ -153,7 +163,7 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     http = HTTPOptions(host=options.host, port=options.port)
-    with cluster.guest(options, NAME) if joins else _alone():
+    with cluster.guest(options, NAME) if joins else _alone(options):
         try:
             ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
             ray_serve.run(build(options), name=NAME, route_prefix="/")
@@ -165,10 +175,12 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(options: ServeOptions) -> Iterator[None]:
     """Around Ray Serve on a Ray of our own: afterwards it is gone."""
+    import ray
     from ray import serve as ray_serve
 
+    check_cpus(options, ray.cluster_resources().get("CPU", 0))
     try:
         yield
     finally:

@@ -4,6 +4,8 @@ import pytest
 
 from serve_app.keys import Keys
 from serve_app.options import OptionsError, ServeOptions, load_options
+from serve_app.run import check_cpus
+from transforms.errors import NightpriceError
 
 KEY = "a-key-of-some-length"
 
@@ -57,3 +59,10 @@ def test_a_relative_registry_means_the_same_everywhere() -> None:
     assert ServeOptions(registry="models").arguments()["registry"].startswith("/")
     assert ServeOptions(registry="s3://bucket/models").arguments()["registry"] == "s3://bucket/models"
     assert ServeOptions(**ServeOptions().arguments()) == ServeOptions(registry=ServeOptions().arguments()["registry"])
+
+
+def test_replicas_that_would_wait_for_ever_are_refused() -> None:
+    check_cpus(load_options(min_replicas=2, max_replicas=2), 2)
+
+    with pytest.raises(NightpriceError, match=r"2 replicas of 1\.5 CPUs need 3, Ray has 2"):
+        check_cpus(load_options(min_replicas=2, max_replicas=2, num_cpus=1.5), 2)
