@@ -30,7 +30,7 @@ from transforms.example import EXAMPLE
 
 CONNECTIONS = (1, 16, 64)
 BULK_ROWS = 10_000
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 SERVICES = {
     "a": "notebook: Flask, gunicorn, 2 workers",
     "b": "our app, uvicorn, 1 worker",

@@ -79,7 +79,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "other.py").write_text(OTHER)
     environment = os.environ | node_env() | QUICK | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "RAY_AUTH_MODE": "disabled"}
     environment |= {"RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_ADDRESS": f"127.0.0.1:{gcs}"}
-    ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", "--ray-client-server-port=0"]
+    ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
     head = [
         sys.executable,
         "-m",
@@ -94,7 +94,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     alone = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(head, env=alone, cwd=folder, stdout=subprocess.DEVNULL, text=True)
     try:
-        await_that(lambda: _answers(f"http://127.0.0.1:{dashboard}/api/serve/applications/"), bool, 120)
+        await_that(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{dashboard}/api/serve/applications/"), bool, 120)
+        assert process.poll() is None
         yield Cluster(process, environment, folder, free_port())
     finally:
         below = psutil.Process(process.pid).children(recursive=True)
