@@ -101,8 +101,7 @@ class Service:
         return [json.loads(line) for path in self.logs().glob("replica_*") for line in path.read_text().splitlines()]
 
     def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             self.said.append(line.rstrip())
             if "Ctrl-C" in line:
                 self._ready.set()
