@@ -40,7 +40,7 @@ class ServeOptions(BaseSettings):
     target_ongoing_requests: float = Field(2.0, gt=0, description="Requests in hand per replica that autoscaling aims at.")
     upscale_delay_s: float = Field(5.0, ge=0, description="How long the load must be higher before replicas are added.")
     downscale_delay_s: float = Field(120.0, ge=0, description="How long the load must be lower before replicas are removed.")
-    max_ongoing_requests: Positive = Field(2, description="Large requests and explanations that a replica works on at once.")
+    max_ongoing_requests: Positive = Field(2, description="Requests over 8 KiB, and explanations, that a replica works on at once.")
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
         64, description="Those that may wait besides; more are answered 503 with Retry-After."
     )
