@@ -40,11 +40,11 @@ bench-train: install  ## seconds and memory of training, 1 and 2 workers, beside
 bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvicorn and Ray Serve's defaults (needs wrk)
 	@$(BIN)/python -m benchmarks.serve $(ARGS)
 
-bench-serve-memory: install  ## memory of a replica over a million requests (needs wrk)
+bench-memory: install  ## memory of a replica over a million requests (needs wrk)
 	@$(BIN)/python -m benchmarks.serve_memory $(ARGS)
 
 lock:  ## resolve pyproject.toml anew into requirements.lock (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --no-header \
 		--quiet $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
 
-.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-serve-memory lock
+.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory lock

@@ -1,4 +1,4 @@
-"""Memory of a replica over a million requests; `make bench-serve-memory`.
+"""Memory of a replica over a million requests; `make bench-memory`.
 
 One-row requests by wrk, 16 connections; the resident memory of the one replica at the start and after each part.
 """
