@@ -159,12 +159,17 @@ def stopped_at_the_end(service: Service) -> Iterator[Service]:
 
 def half_a_body(service: Service) -> socket.socket:
     """A connection that has sent a request but for the second half of its body."""
-    body = json.dumps(EXAMPLE).encode()
-    heads = {"host": "x", **service.headers, "content-length": str(len(body))}
+    request = prediction(service.headers)
     connection = socket.create_connection(("127.0.0.1", service.port), timeout=60)
-    lines = ["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", ""]
-    connection.sendall("\r\n".join(lines).encode() + body[: len(body) // 2])
+    connection.sendall(request[: -len(json.dumps(EXAMPLE)) // 2])
     return connection
+
+
+def prediction(headers: Mapping[str, str]) -> bytes:
+    """A request for one prediction, as it goes over the wire."""
+    body = json.dumps(EXAMPLE)
+    heads = {"host": "x", **headers, "content-length": str(len(body))}
+    return "\r\n".join(["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", body]).encode()
 
 
 class Load:
@@ -199,17 +204,26 @@ class Load:
             thread.join(30)
 
     def _call(self, port: int, headers: Mapping[str, str]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        body = json.dumps(EXAMPLE)
+        # Head and body at once, as fast clients do: http.client would send two packets, and the replica would wait in between.
+        request, connection = prediction(headers), None
         while not self._stopping.is_set():
             try:
-                connection.request("POST", "/v1/predict", body, headers)
-                answer = connection.getresponse()
+                connection = connection or socket.create_connection(("127.0.0.1", port), timeout=30)
+                connection.sendall(request)
+                answer = http.client.HTTPResponse(connection, method="POST")
+                answer.begin()
                 content = answer.read()
                 self.answers.append((answer.status, json.loads(content)["model"] if answer.status == 200 else content.decode()))
             except (OSError, http.client.HTTPException) as error:
                 self.answers.append((0, repr(error)))
+            else:
+                if not answer.will_close:
+                    continue
+            if connection:
                 connection.close()
+            connection = None
+        if connection:
+            connection.close()
 
 
 @contextmanager
