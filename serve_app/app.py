@@ -51,7 +51,7 @@ class Prediction:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """What Ray Serve calls for the application, after the constructor."""
         api = Api(self._follower, self._options, self._metrics, sends_request_id=False)
-        return _seen_by_autoscaling(api) if self._options.autoscales else api
+        return seen_by_autoscaling(api) if self._options.autoscales else api
 
     def __del__(self) -> None:
         if hasattr(self, "_follower"):
@@ -59,7 +59,7 @@ class Prediction:
             self._metrics.stop()
 
 
-def _seen_by_autoscaling(api: Api) -> ASGIApp:
+def seen_by_autoscaling(api: ASGIApp) -> ASGIApp:
     """Let one turn of the event loop pass before the work.
 
     Ray looks every now and then how many requests a replica has in hand. One row is answered in a single turn of the loop,

@@ -129,7 +129,6 @@ def test_serve_deploy_gives_the_service_with_the_options_of_its_file(cluster: Cl
 
 
 def test_replicas_come_and_go_with_the_load(cluster: Cluster) -> None:
-    """One-row requests: answered within one turn of the event loop, and yet seen."""
     service = Service(cluster.process, cluster.port)
     assert len(replicas_of(cluster.process.pid)) == 1
 
