@@ -46,7 +46,7 @@ class XGBoostSettings(_Section):
     rounds: Positive = Field(600, description="Most boosting rounds; early stopping usually ends before.")
     early_stopping_rounds: Positive = Field(40, description="Stop after so many rounds without a better log loss on the validation slice.")
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the training rows that early stopping watches.")
-    learning_rate: float = Field(0.05, gt=0, le=1, description="Shrinkage of every round (eta).")
+    learning_rate: float = Field(0.1, gt=0, le=1, description="Shrinkage of every round (eta).")
     max_depth: Annotated[int, Field(ge=1, le=20)] = Field(9, description="Depth of a tree.")
     min_child_weight: float = Field(1.0, ge=0, description="Least sum of hessians in a leaf.")
     subsample: float = Field(0.8, gt=0, le=1, description="Share of rows per round.")

@@ -1,5 +1,6 @@
 """`cluster.yaml`: valid to Ray, launched at a stand-in of EC2, and with the same settings on every node."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,8 +15,10 @@ from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
 
 from serve_app import environment
+from serve_app.app import NAME
 
 ROOT = Path(__file__).parents[2]
 # What a node of a cluster has otherwise than a machine that serves alone.
@@ -61,6 +64,19 @@ def test_every_node_reads_its_settings_before_ray_starts(role: str) -> None:
     assert stop == "ray stop"
     assert start.index(". ~/node.env") < start.index("ray start")
     assert "--metrics-export-port=8080" in start
+
+
+def test_the_guide_keeps_replicas_on_nodes_of_the_service() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL)
+    config = yaml.safe_load((ROOT / "deploy/serve_config.yaml").read_text())
+    config["applications"][0] |= yaml.safe_load(block)
+
+    (deployment,) = ServeDeploySchema.model_validate(config).applications[0].deployments
+    wanted = deployment.ray_actor_options.resources
+    kinds = cluster()["available_node_types"]
+
+    assert deployment.name == NAME
+    assert [kind for kind, node in kinds.items() if wanted.keys() <= node["resources"].keys()] == ["service"]
 
 
 def test_the_settings_are_those_of_the_service() -> None:
