@@ -1,16 +1,13 @@
-"""Object stores that spill and disks that are full, on the nodes and at the sink."""
+"""Object stores that spill."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.hosts import Host
 from tests.e2e.cluster.rig import Cluster, raw_listings, until
 from tests.e2e.cluster.test_process import ids, live
-from tests.e2e.cluster.test_train import APART, ROUNDS
 
 HOG = """
 import sys, ray
@@ -56,30 +53,3 @@ def test_object_stores_that_spill_cost_time_only_and_are_cleared(cluster: Cluste
     assert manifest["rows"] == {"read": 6_000, "accepted": 6_000, "rejected": 0}
     assert ids(live(cluster.shared / "among-full-stores") / "accepted") == ids(raw)
     until(lambda: not spilled(cluster))
-
-
-@contextmanager
-def full_disk(hosts: Sequence[Host]) -> Iterator[None]:
-    """The disks of some hosts are full but for a megabyte: Ray still starts processes there, and nobody can store anything."""
-    for host in hosts:
-        host.run("sh", "-c", "dd if=/dev/zero of=/tmp/filler bs=64k; truncate -s -1M /tmp/filler")
-    try:
-        yield
-    finally:
-        for host in hosts:
-            host.run("rm", "-f", "/tmp/filler")
-
-
-def test_nodes_whose_disks_are_full_end_training_with_one_sentence(cluster: Cluster) -> None:
-    """Promise: three tries, then an error that says so; no version is published. With room again, the next run works."""
-    # The share of each worker is 1.7 MB.
-    raw_listings(cluster.shared / "many", 60_000, 4)
-    cluster.must("process", "--source", "/mnt/many", "--sink", "/mnt/many-dataset")
-    train = ("train", "--data", "/mnt/many-dataset", "--workers", "2")
-    # Of three nodes two are full, and two workers never share one.
-    with full_disk(cluster.workers[:2]):
-        done = cluster.run(*train, **APART, **ROUNDS)
-
-    assert done.code == 1
-    assert re.fullmatch(r"Training failed on worker \d: .*No space left on device.*\. Nothing was published\.", done.error())
-    assert cluster.must(*train, **APART, **ROUNDS)["metrics"]
