@@ -187,7 +187,8 @@ def test_a_registry_that_falls_silent_while_a_model_is_published_holds_no_half_o
     done = finish(run)
     mode.write_text("open")
 
-    assert done.error() == f"{registry} could not be written: It does not answer. Check the address, or try again."
+    # Publishing begins with a look whether the version is there.
+    assert done.error() == f"{registry} could not be read: It does not answer. Check the address, or try again."
     there = {version["version"] for version in cluster.must("models", "--registry", registry)["versions"]}
     assert there == {FIRST, SECOND}
     assert cluster.must(*train, **settings)["model"]
