@@ -59,6 +59,10 @@ class Run:
             session.start()
         try:
             with self.screen.working(what), session.ray_errors():
+                from pipeline.resources import await_cpu, can_grow
+
+                if can_grow():
+                    await_cpu(self.settings().resource_wait_seconds)
                 yield
         finally:
             if not joined:

@@ -12,6 +12,7 @@ from pipeline.address import without_password
 from pipeline.io import base, exactly, files
 from pipeline.io.base import Manifest, StoreError
 from pipeline.io.sql_address import sibling
+from pipeline.io.tasks import map_tables
 from transforms.contract import CONTRACT_VERSION, Pricing, accepted_schema
 from transforms.errors import ContractError
 
@@ -38,7 +39,7 @@ class Dataset:
         rows = base.read(self.accepted, exactly(*columns))
         # Not every store has every type: SQLite gives truth values as integers.
         schema = pa.schema([accepted_schema().field(name) for name in columns])
-        return rows.map_batches(partial(typed, schema=schema), batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+        return map_tables(rows, partial(typed, schema=schema))
 
 
 def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:

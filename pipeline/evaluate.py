@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.datasets import Dataset
+from pipeline.io.tasks import map_tables
 from pipeline.metrics import Counts, summary
 from pipeline.shipping import ModelFiles, ship, shipped
 from pipeline.split import Split
@@ -41,9 +42,7 @@ def evaluate(artifact: Artifact, rows: ray.data.Dataset) -> Evaluation:
     a neighbourhood it never saw, are counted under `unscorable` and are in no metric. Only counts reach the driver.
     Raises EvaluationError if no row can be scored.
     """
-    parts = rows.map_batches(
-        partial(_count_batch, files=ship(artifact)), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True
-    )
+    parts = map_tables(rows, partial(_count_batch, files=ship(artifact)), batch_size=BATCH_ROWS)
     parts.set_name("evaluate")
     total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
     if not total.rows:
@@ -62,7 +61,7 @@ def evaluate_dataset(artifact: Artifact, dataset: Dataset, split: Split | None =
     require_prices(dataset)
     rows = dataset.rows(COLUMNS)
     if split is not None:
-        rows = rows.map_batches(partial(_holdout, split=split), batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+        rows = map_tables(rows, partial(_holdout, split=split), batch_size=BATCH_ROWS)
     return evaluate(artifact, rows)
 
 

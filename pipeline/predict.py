@@ -11,6 +11,7 @@ from ray.data import ActorPoolStrategy
 
 from pipeline.io import parts, read, write
 from pipeline.io.base import Manifest, StoreError
+from pipeline.io.tasks import RETRIES
 from pipeline.process import check_rejected, describe_run
 from pipeline.provenance import describe_sources
 from pipeline.session import ray_errors
@@ -68,6 +69,9 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
             batch_format="pyarrow",
             batch_size=None,
             zero_copy_batch=True,
+            # Of each actor and of each block: else Ray Data tries without end.
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
             compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
         )
         scored.set_name("predict")

@@ -10,6 +10,7 @@ import ray
 from pipeline.errors import GateRefused
 from pipeline.io import parts
 from pipeline.io.base import Manifest, StoreError, read, write
+from pipeline.io.tasks import map_tables
 from pipeline.provenance import code_version, describe_sources, library_versions
 from pipeline.session import ray_errors
 from pipeline.settings import Settings
@@ -26,9 +27,7 @@ def process(source: str, sink: str, settings: Settings) -> Manifest:
     started = datetime.now(UTC)
     with ray_errors():
         sources = describe_sources(source)
-        cleaned = read(source, raw_columns).map_batches(
-            partial(clean_block, pricing=settings.pricing), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
-        )
+        cleaned = map_tables(read(source, raw_columns), partial(clean_block, pricing=settings.pricing))
         cleaned.set_name("process")
         return write(cleaned, sink, partial(_seal, source=source, sources=sources, settings=settings, started=started))
 

@@ -142,10 +142,20 @@ def ray_errors() -> Iterator[None]:
         raise found from error
 
 
+# What is left of a task when its process or machine is gone.
+DIED = (
+    "The workers of a task died, every time that it was tried. Nothing was published: what was live stays live. "
+    "Most often a node ran out of memory: give Ray fewer CPUs there (`ray start --num-cpus`), so that fewer tasks share it."
+)
+
+
 def _unwrapped(error: "RayError") -> NightpriceError | None:
+    from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
     from ray.exceptions import RayError as RayErrorType
 
     for seen in causes(error):
+        if isinstance(seen, (ActorDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)):
+            return NightpriceError(DIED)
         if isinstance(seen, RayErrorType):
             # It is also of the type of what it wraps, but its text is a trace.
             continue

@@ -20,6 +20,12 @@ from registry.errors import RegistryError, UnreachableError
 from transforms.errors import closest
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
+# A store that takes requests and says nothing must become an error, not a wait: a read fails within 30 s, a write within 60 s.
+CONNECT = timedelta(seconds=5)
+READ_SILENCE = timedelta(seconds=15)
+# It runs while a file is being sent, too; a write that depends on what is there is not repeated by the client.
+WRITE_SILENCE = timedelta(seconds=60)
+RETRY_FOR = timedelta(seconds=20)
 
 
 class Store:
@@ -78,7 +84,7 @@ class Store:
 
     def _open(self, create: bool = False) -> ObjectStore:
         if self.local is None:
-            return self._cloud
+            return self._writer if create else self._reader
         if self.local.exists() and not self.local.is_dir():
             raise RegistryError(f"{self.local} is a file, so it can't be a registry. Name a folder with --registry.")
         if not create and not self.local.exists():
@@ -86,12 +92,20 @@ class Store:
         return LocalStore(self.local, mkdir=create)
 
     @cached_property
-    def _cloud(self) -> ObjectStore:
-        # Three tries: a wrong address must not take minutes. The default timeout of 30 s is short for a large forest.
+    def _reader(self) -> ObjectStore:
+        return self._cloud(READ_SILENCE)
+
+    @cached_property
+    def _writer(self) -> ObjectStore:
+        return self._cloud(WRITE_SILENCE)
+
+    def _cloud(self, silence: timedelta) -> ObjectStore:
+        """A client that tries again when the store has been silent for so long, but begins no new try after RETRY_FOR."""
         return from_url(
             self.uri,
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=60)},
-            client_options={"connect_timeout": "5s", "timeout": "300s", "allow_http": True},
+            retry_config={"max_retries": 3, "retry_timeout": RETRY_FOR},
+            # The default of 30 s for a whole request is short for a large forest.
+            client_options={"connect_timeout": CONNECT, "read_timeout": silence, "timeout": "300s", "allow_http": True},
         )
 
     @contextmanager
@@ -136,6 +150,8 @@ def _is_about_rights(error: Exception) -> bool:
 
 def _short(error: Exception) -> str:
     """The store's own words as one sentence, without its debug output; of an answer in XML or HTML, only the code."""
+    if "TimedOut" in str(error):
+        return "It does not answer."
     text = str(error).partition("\n\nDebug source")[0]
     code = re.search(r"<Code>(\w+)</Code>", text)
     return " ".join(text.partition(": <")[0].split()).rstrip(".") + (f" ({code[1]})." if code else ".")

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from pyarrow import fs
 
 from pipeline.io.base import Columns, Manifest, Seal, StoreError, scheme_of, sink, source
 from pipeline.io.parts import REJECTED, PartsSink
+from pipeline.io.tasks import map_tables, write_parts
 from pipeline.io.text_files import read_csv, read_json_lines
 from transforms.clean import SOURCE_FILE
 from transforms.errors import ContractError, NightpriceError
@@ -40,6 +41,9 @@ TASKS_PER_CPU = 4
 BATCH_ROWS = 32_768
 # What a sink keeps: the live version and the ones before it, for a look back.
 KEPT_VERSIONS = 3
+# A version that began within this time is left alone, whatever became of it: another run may be writing it.
+LONGEST_RUN = timedelta(days=1)
+_VERSION_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def read_files(uri: str, columns: Columns) -> ray.data.Dataset:
     tasks = _pack([piece for item in files for piece in _pieces(filesystem, item, size)], size)
     rows = [{"pieces": json.dumps([asdict(piece) for piece in task])} for task in tasks]
     read = partial(_read_task, filesystem=filesystem, columns=columns)
-    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(read, batch_size=1, batch_format="pyarrow")
+    return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1)
 
 
 def _task_bytes(total: int) -> int:
@@ -208,7 +212,7 @@ def _read_parquet(filesystem: fs.FileSystem, path: str, columns: Columns, row_gr
 
 def new_version() -> str:
     """A name for a version that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+    return f"{datetime.now(UTC):{_VERSION_TIME}}-{uuid.uuid4().hex[:6]}"
 
 
 @sink(*SCHEMES)
@@ -224,7 +228,7 @@ def write_files(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
     parts = PartsSink(partial(_write_part, filesystem, folder))
     try:
         _make_folder(filesystem, folder)
-        dataset.write_datasink(parts)
+        write_parts(dataset, parts)
         _reconcile(filesystem, folder, parts.tally.written)
         manifest = seal(parts.tally, version, f"{folder}/{REJECTED}")
     except BaseException as error:
@@ -288,10 +292,12 @@ def _remove(filesystem: fs.FileSystem, folder: str) -> None:
 
 
 def _prune(filesystem: fs.FileSystem, versions: str, live: str) -> None:
-    """Remove the versions before the last ones; those newer than the live one belong to other runs."""
+    """Remove the versions before the last ones, but none that began within a day: a run that writes it may be going on."""
     names = sorted(item.base_name for item in filesystem.get_file_info(fs.FileSelector(versions)) if item.type == fs.FileType.Directory)
+    settled = f"{datetime.now(UTC) - LONGEST_RUN:{_VERSION_TIME}}"
     for name in [name for name in names if name <= live][:-KEPT_VERSIONS]:
-        _remove(filesystem, f"{versions}/{name}")
+        if name < settled:
+            _remove(filesystem, f"{versions}/{name}")
 
 
 def read_manifest(uri: str) -> Manifest:

@@ -29,6 +29,7 @@ from filelock import FileLock
 
 from pipeline.io import files
 from pipeline.io.base import Columns, StoreError, source
+from pipeline.io.tasks import map_tables
 from transforms.clean import SOURCE_FILE
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def read_https(uri: str, columns: Columns) -> ray.data.Dataset:
         return table.set_column(position, SOURCE_FILE, address)
 
     rows = files.read_files(str(path), choose)
-    return rows.map_batches(with_address, batch_format="pyarrow", batch_size=None, zero_copy_batch=True, udf_modifying_row_count=False)
+    return map_tables(rows, with_address, udf_modifying_row_count=False)
 
 
 def describe(uri: str) -> dict[str, Any]:

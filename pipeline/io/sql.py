@@ -19,6 +19,7 @@ from pipeline.io.files import new_version
 from pipeline.io.rows import with_source
 from pipeline.io.sql_staging import SqlStaging
 from pipeline.io.staging import write_staged
+from pipeline.io.tasks import map_tables
 from transforms.errors import ContractError, closest
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def read_sql(uri: str, columns: Columns) -> ray.data.Dataset:
         chosen = {name: there[name] for name in columns(list(there), database.address.shown)}
         rows = [{"where": where} for where in _ranges(database, cursor, there)]
     read = partial(_read_ranges, database=database, columns=chosen)
-    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(read, batch_size=1, batch_format="pyarrow")
+    return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1)
 
 
 def _ranges(database: Database, cursor: Any, columns: dict[str, Column]) -> list[str]:

@@ -12,6 +12,7 @@ from ray.data.block import Block, BlockAccessor
 
 from pipeline.io.base import Manifest, Seal, StoreError
 from pipeline.io.parts import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
+from pipeline.io.tasks import write_parts
 from transforms.clean import REJECTED_SCHEMA
 from transforms.errors import NightpriceError
 
@@ -127,7 +128,7 @@ def write_staged(dataset: ray.data.Dataset, staging: Staging, seal: Seal) -> Man
     staging.start()
     parts = _StagingSink(staging)
     try:
-        dataset.write_datasink(parts)
+        write_parts(dataset, parts)
         staging.reconcile(parts.tally)
         manifest = staging.sealed(parts.tally, seal)
         staging.publish(manifest, parts.tally.written)

@@ -17,10 +17,11 @@ from pipeline.errors import UsageError
 from pipeline.evaluate import compared, evaluate_dataset, require_prices
 from pipeline.provenance import code_version, library_versions
 from pipeline.report import render_report
+from pipeline.resources import await_workers
 from pipeline.session import ray_errors
 from pipeline.settings import Settings
 from pipeline.split import Split, read_split
-from pipeline.train.estimator import Estimator, Job, Trained
+from pipeline.train.estimator import Estimator, Job, Trained, worker_cpus
 from pipeline.train.learn import COLUMNS, Learned, TrainingError, learn
 from pipeline.train.matrix import encoded_rows
 from pipeline.train.onnx_export import check_parity, with_missing
@@ -66,7 +67,8 @@ def train(
     `holdout_ids` names a file of listing ids that form the holdout; without, it is `settings.holdout_share` of the
     listings by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
     Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
-    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be trained on.
+    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be trained on,
+    ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
     """
     kind = find_estimator(estimator)
     if workers < 1:
@@ -77,6 +79,7 @@ def train(
     dataset = open_dataset(data)
     require_prices(dataset)
     with ray_errors(), tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
+        await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
         learned = learn(dataset.rows(COLUMNS), split)
         learned.check(dataset.pricing.labels, split)
         now = datetime.now(UTC)

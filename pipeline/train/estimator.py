@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import ray.data
 from ray.data import ExecutionOptions
-from ray.train import Checkpoint, DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.exceptions import RayActorError
+from ray.train import Checkpoint, DataConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipeline.settings import Settings
 from pipeline.train.learn import TrainingError
@@ -20,6 +22,10 @@ from transforms.encode import Matrix
 
 # A worker or node that dies costs a new start of the run, not the run.
 _MAX_FAILURES = 2
+# Nodes that their cloud takes back are told apart by Ray, which would start again without end.
+_MAX_PREEMPTIONS = 10
+# Of a new start that finds no room, each of 60 s (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S); without a limit, Ray tries for ever.
+_MAX_STARTS = 5
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,8 @@ class Job:
 
     @property
     def cpus(self) -> float:
-        """CPUs that Ray sets aside for each worker: one, or less where that would leave none to read the data."""
-        if self.settings.training_cpus is not None:
-            return self.settings.training_cpus
-        return max(0.01, min(1.0, (_cluster_cpus() - 1) / self.workers))
+        """CPUs that Ray sets aside for each worker."""
+        return worker_cpus(self.workers, self.settings)
 
     @property
     def threads(self) -> int:
@@ -56,12 +60,26 @@ class Job:
         """The arguments that all Ray Train trainers take; `split_rows`: each worker gets its share, else all rows."""
         # Row sampling follows the order of rows: without this, equal runs would differ.
         options = ExecutionOptions(preserve_order=True)
+        failures = FailureConfig(
+            max_failures=_MAX_FAILURES, max_preemption_failures=_MAX_PREEMPTIONS, controller_failure_limit=_MAX_STARTS - 1
+        )
         return {
             "datasets": {"train": padded(self.rows, sum(self.counts), self.workers) if split_rows else self.rows},
             "dataset_config": DataConfig("all" if split_rows else [], execution_options=options),
             "scaling_config": ScalingConfig(num_workers=self.workers, resources_per_worker={"CPU": self.cpus}),
-            "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=FailureConfig(max_failures=_MAX_FAILURES)),
+            "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=failures),
         }
+
+
+def worker_cpus(workers: int, settings: Settings) -> float:
+    """CPUs that Ray sets aside for each worker: one, or less where that would leave none to read the data.
+
+    More workers than there are CPUs want one each all the same: nodes may come, and more processes than CPUs help nobody.
+    """
+    if settings.training_cpus is not None:
+        return settings.training_cpus
+    there = _cluster_cpus()
+    return 1.0 if workers > there else max(0.01, min(1.0, (there - 1) / workers))
 
 
 def _cluster_cpus() -> float:
@@ -83,13 +101,24 @@ def fit(trainer: Any) -> Checkpoint:
         checkpoint: Checkpoint | None = trainer.fit().checkpoint
     except WorkerGroupError as error:
         rank, cause = min(error.worker_failures.items())
-        raise TrainingError(f"Training failed on worker {rank}: {_last_line(cause)}. Nothing was published.") from error
+        raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)}. Nothing was published.") from error
+    except TrainingFailedError as error:
+        raise TrainingError(f"Training could not start again: {_first_sentence(error)}. Nothing was published.") from error
     if checkpoint is None:
         raise TrainingError("Training ended without a model. Nothing was published; look at the workers' logs.")
     return checkpoint
 
 
-def _last_line(error: Exception) -> str:
+def _first_sentence(error: Exception) -> str:
+    """Of Ray's text, without its own heading."""
+    return str(error).removeprefix("Training failed due to controller error:\n").partition(". ")[0].strip().rstrip(".")
+
+
+def _what_happened(error: Exception) -> str:
+    """In one sentence, without the full stop."""
+    # Ray Train wraps what it found when it looked after its workers.
+    if isinstance(getattr(error, "health_check_failure", error), RayActorError):
+        return f"its process or its node died, as in each of {_MAX_FAILURES + 1} starts. Most often a node ran out of memory"
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
 
 

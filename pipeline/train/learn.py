@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
+from pipeline.io.tasks import map_tables
 from pipeline.split import SAMPLE, Split, unit_hash
 from transforms.contract import CATEGORY, FEATURES
 from transforms.encode import Vocabulary
@@ -92,7 +93,7 @@ class Learned:
 def learn(rows: ray.data.Dataset, split: Split) -> Learned:
     """Read the columns COLUMNS once, in parallel; only counts and a few rows reach the driver."""
     count = partial(_learned_row, split=split)
-    parts = rows.map_batches(count, batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    parts = map_tables(rows, count, batch_size=BATCH_ROWS)
     parts.set_name("learn")
     return sum(map(_from_row, parts.iter_rows()), Learned())
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray.data
 
+from pipeline.io.tasks import map_tables
 from pipeline.split import Split, is_validation
 from pipeline.train.learn import BATCH_ROWS, TrainingError
 from transforms.contract import CATEGORY, FEATURES
@@ -30,7 +31,7 @@ def encoded_rows(
 ) -> ray.data.Dataset:
     """The training rows of a dataset: id, float32 [17] features, the position of the category, whether early stopping watches it."""
     encode = partial(_encode_batch, split=split, vocabulary=vocabulary, labels=labels, validation_share=validation_share)
-    return rows.map_batches(encode, batch_format="pyarrow", batch_size=BATCH_ROWS, zero_copy_batch=True)
+    return map_tables(rows, encode, batch_size=BATCH_ROWS)
 
 
 def _encode_batch(table: pa.Table, split: Split, vocabulary: Vocabulary, labels: tuple[str, ...], validation_share: float) -> pa.Table:

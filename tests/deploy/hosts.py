@@ -48,8 +48,11 @@ def host_environment(variables: Mapping[str, str] | None = None) -> dict[str, st
 
 
 @contextmanager
-def hosts(folder: Path, number: int) -> Iterator[tuple[Host, list[Host]]]:
-    """An operator's host and `number` others that it can log in to; `folder`/shared is /mnt on all of them."""
+def hosts(folder: Path, number: int, *, ssh: bool = True) -> Iterator[tuple[Host, list[Host]]]:
+    """An operator's host and `number` others, which it can log in to by SSH.
+
+    `folder`/shared is /mnt on all of them, `folder`/hostN the own files of the one whose address ends with N.
+    """
     (folder / "shared").mkdir()
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -60,7 +63,8 @@ def hosts(folder: Path, number: int) -> Iterator[tuple[Host, list[Host]]]:
         for position in range(2, number + 2):
             host = stack.enter_context(_host(folder, position, key))
             _connect(operator, host)
-            _run(host, f"{SSHD} -f /srv/sshd_config -E /srv/sshd.log")
+            if ssh:
+                _run(host, f"{SSHD} -f /srv/sshd_config -E /srv/sshd.log")
             others.append(host)
         yield operator, others
 

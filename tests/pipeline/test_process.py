@@ -20,6 +20,7 @@ from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
 from pipeline.io import base, files
 from pipeline.io.base import StoreError
+from pipeline.io.tasks import map_tables
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.raw import listing, table_of, write_csv, write_shards
@@ -111,6 +112,17 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
     assert not list((tmp_path / "dataset" / "versions").iterdir())
 
 
+def test_a_version_that_another_run_may_be_writing_is_not_pruned(tmp_path: Path) -> None:
+    """Promise: however many short runs end meanwhile, a long run on the same sink keeps its rows."""
+    write_csv(tmp_path / "raw.csv", [listing(1)])
+    going_on = tmp_path / "dataset" / "versions" / f"{files.new_version()[:-6]}000000"
+    going_on.mkdir(parents=True)
+
+    versions = {process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())["version"] for _ in range(4)}
+
+    assert {item.name for item in going_on.parent.iterdir()} == {going_on.name, *versions}
+
+
 def test_old_versions_are_pruned_but_for_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "raw.csv", [listing(1)])
     names = iter(f"2026010{day}T000000Z-aaaaaa" for day in range(1, 6))
@@ -151,12 +163,32 @@ def test_a_worker_killed_mid_run_loses_and_duplicates_nothing(tmp_path: Path) ->
     assert ids(tmp_path / "dataset") == list(range(3_000))
 
 
+@pytest.mark.usefixtures("small_tasks")
+def test_a_block_that_kills_every_worker_is_an_error_and_not_tried_for_ever(tmp_path: Path) -> None:
+    """Promise: a task whose worker died is tried three times more."""
+    raw, tries = write_shards(tmp_path / "raw", shards=1, rows=10), tmp_path / "tries"
+
+    def die(block: pa.Table) -> pa.Table:
+        with tries.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    base.source("poisonous")(lambda uri, columns: map_tables(files.read_files(uri.removeprefix("poisonous://"), columns), die))
+    with pytest.raises(NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"):
+        process(f"poisonous://{raw}", str(tmp_path / "dataset"), Settings())
+
+    assert tries.read_text() == "xxxx"
+    assert not list((tmp_path / "dataset" / "versions").iterdir())
+
+
 DRIVER = """
 import sys, time
 import pyarrow as pa
 from pipeline import session
 session.start()
 from pipeline.io import base, files
+from pipeline.io.tasks import map_tables
 from pipeline.process import process
 from pipeline.settings import Settings
 files.SMALLEST_TASK_BYTES = 1

@@ -6,13 +6,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
+from registry import store
 from registry.errors import RegistryError, UnreachableError
 from registry.registry import Registry
 from registry.store import Store
@@ -145,6 +147,27 @@ def test_a_store_that_refuses(status: int, error: type[Exception], message: str,
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(error, match=message):
             Registry("s3://bucket/x").resolve(f"{NAME}@champion")
+
+
+def test_a_store_that_never_answers_is_an_error_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: a read is tried twice, then fails; a write that depends on what is there is not repeated."""
+    for name, seconds in (("READ_SILENCE", 0.3), ("WRITE_SILENCE", 0.3), ("RETRY_FOR", 0.4)):
+        monkeypatch.setattr(store, name, timedelta(seconds=seconds))
+    asked: list[str] = []
+    ended = Event()
+
+    def stay_silent(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.command)
+        ended.wait()
+
+    with answering(stay_silent) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(UnreachableError, match=r"s3://bucket/x could not be read: It does not answer\. Check the address"):
+            Registry("s3://bucket/x").resolve(f"{NAME}@champion")
+        with pytest.raises(UnreachableError, match="could not be written: It does not answer"):
+            Store("s3://bucket/x").create("a", b"content")
+        ended.set()
+    assert asked == ["GET", "GET", "PUT"]
 
 
 class LosesAnAnswer:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,37 @@ def test_a_worker_that_dies_loses_and_duplicates_nothing(name: str, make: Callab
     assert marker.exists()
     assert [row["id"] for row in store.accepted(["id"])] == [2, 3, HUGE]
     assert len(store.rejected(["reasons"])) == 2
+
+
+def _meets(row: pa.Table, rows: list[dict[str, Any]], mine: Path, others: Path) -> Iterator[pa.Table]:
+    """Goes on when the other run has written something, too."""
+    yield parted(rows[:1], REJECTED)
+    mine.touch()
+    while not others.exists():
+        time.sleep(0.01)
+    yield parted(rows[1:], [])
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(name: str, make: Callable[[str], Store], tmp_path: Path) -> None:
+    """Promise: neither sees the other; the one that publishes last is live, with its own manifest and its own rows."""
+    store = make(name)
+    marks = tmp_path / "one", tmp_path / "two"
+
+    def run(rows: list[dict[str, Any]], mine: Path, others: Path) -> base.Manifest:
+        meets = partial(_meets, rows=rows, mine=mine, others=others)
+        assert store.sink
+        return base.write(ray.data.range(1).map_batches(meets, batch_format="pyarrow"), store.sink, seal)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run, ACCEPTED, *marks), pool.submit(run, ACCEPTED[:2], *marks[::-1])]
+        manifests = [run.result() for run in runs]
+
+    assert store.sink
+    live = open_dataset(store.sink).manifest
+    assert live in manifests
+    assert len(store.accepted(["id"])) == live["rows"]["accepted"]
+    assert len(store.rejected(["reasons"])) == len(REJECTED)
 
 
 @pytest.mark.parametrize("name", SINKS)

@@ -1,0 +1,45 @@
+"""`process` as a driver of its own, with tasks that wait at a gate: whoever opens it decides what has happened before.
+
+python -m tests.e2e.cluster.gated SOURCE SINK GATE. Every file is a task. The tasks of the first half of the files go through, the
+others leave `GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import session
+
+
+def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
+    import ray.util
+
+    yield block.slice(0, 10)
+    file = Path(block["source_file"][0].as_py())
+    if int(file.stem.split("-")[1]) >= int((gate / "half").read_text()):
+        (gate / "waiting" / f"{file.stem}@{ray.util.get_node_ip_address()}").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.05)
+    yield block.slice(10)
+
+
+def main(source: str, sink: str, gate: str) -> None:
+    session.start()
+    from pipeline.io import base, files
+    from pipeline.io.tasks import map_tables
+    from pipeline.process import process
+    from pipeline.settings import Settings
+
+    files.SMALLEST_TASK_BYTES = 1
+    wait = partial(wait_at_gate, gate=Path(gate))
+    base.source("gated")(lambda uri, columns: map_tables(files.read_files(uri[8:], columns), wait))
+    print(json.dumps(process(f"gated://{source}", sink, Settings())))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

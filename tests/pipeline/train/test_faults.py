@@ -1,0 +1,36 @@
+"""Training workers that die."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings import Settings
+from pipeline.train import TrainingError, boosting, train
+from tests.listings import accepted_listings, write_dataset
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: retried work is bounded, the error is one sentence, and no version is published."""
+    starts = tmp_path / "starts"
+
+    def die(config: dict[str, Any]) -> None:
+        with starts.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(boosting, "train_worker", die)
+    data = write_dataset(tmp_path / "data", accepted_listings(500))
+    with pytest.raises(TrainingError) as error:
+        train(data, registry=str(tmp_path / "registry"), settings=Settings())
+
+    assert starts.read_text() == "xxx"
+    assert str(error.value) == (
+        "Training failed on worker 0: its process or its node died, as in each of 3 starts. Most often a node ran out of memory. "
+        "Nothing was published."
+    )
+    assert not (tmp_path / "registry").exists()
