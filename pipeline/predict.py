@@ -11,7 +11,7 @@ from ray.data import ActorPoolStrategy
 
 from pipeline.io import parts, read, write
 from pipeline.io.base import Manifest, StoreError
-from pipeline.io.tasks import RETRIES
+from pipeline.io.tasks import RETRIES, retried
 from pipeline.process import check_rejected, describe_run
 from pipeline.provenance import describe_sources
 from pipeline.session import ray_errors
@@ -62,18 +62,20 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     with ray_errors():
         sources = describe_sources(source)
-        scored = read(source, partial(raw_columns, with_price=False)).map_batches(
-            Scorer,
-            # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-            fn_constructor_kwargs={"files": ship(artifact)},
-            batch_format="pyarrow",
-            batch_size=None,
-            zero_copy_batch=True,
-            # Of each actor and of each block: else Ray Data tries without end.
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
-            compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
-        )
+        listings = read(source, partial(raw_columns, with_price=False))
+        with retried():
+            scored = listings.map_batches(
+                Scorer,
+                # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
+                fn_constructor_kwargs={"files": ship(artifact)},
+                batch_format="pyarrow",
+                batch_size=None,
+                zero_copy_batch=True,
+                # Of each actor and of each block: else Ray Data tries without end.
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+                compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
+            )
         scored.set_name("predict")
         seal = partial(_seal, source=source, sources=sources, settings=settings, started=started, artifact=artifact)
         return write(scored, sink, seal)

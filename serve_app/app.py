@@ -18,6 +18,7 @@ from serve_app.api import Api
 from serve_app.errors import RETRY_AFTER_S
 from serve_app.follow import Follower
 from serve_app.metrics import RayMetrics
+from serve_app.middleware import Shortcut
 from serve_app.options import OptionsError, ServeOptions, load_options
 
 NAME = "nightprice"
@@ -51,7 +52,10 @@ class Prediction:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """What Ray Serve calls for the application, after the constructor."""
         api = Api(self._follower, self._options, self._metrics, sends_request_id=False)
-        return seen_by_autoscaling(api) if self._options.autoscales else api
+        if self._options.autoscales:
+            return seen_by_autoscaling(api)
+        Shortcut.app = Api(self._follower, self._options, self._metrics)
+        return api
 
     def __del__(self) -> None:
         if hasattr(self, "_follower"):

@@ -20,7 +20,7 @@ from pipeline.io.bigquery_staging import BigQueryStaging
 from pipeline.io.files import new_version
 from pipeline.io.rows import missing_table, with_source
 from pipeline.io.staging import write_staged
-from pipeline.io.tasks import RETRIES, map_tables
+from pipeline.io.tasks import RETRIES, map_tables, retried
 
 # BigQuery makes fewer for a small result.
 STREAMS = 200
@@ -38,9 +38,10 @@ def read_bigquery(uri: str, columns: Columns) -> ray.data.Dataset:
     query = f"SELECT {', '.join(f'`{name}`' for name in chosen)} FROM {address.relation}"
     result = _Result(address, query)
     # Without their number Ray would cut what few streams give into 200 blocks.
-    rows: ray.data.Dataset = ray.data.read_datasource(
-        result, override_num_blocks=max(len(result.streams), 1), ray_remote_args={"max_retries": RETRIES}
-    )
+    with retried():
+        rows: ray.data.Dataset = ray.data.read_datasource(
+            result, override_num_blocks=max(len(result.streams), 1), ray_remote_args={"max_retries": RETRIES}
+        )
     return map_tables(rows, partial(with_source, where=uri))
 
 

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serve_app.middleware import middlewares
+from serve_app.middleware import Shortcut, middlewares
 
 BODY = b'{"hello": "world"}'
 
@@ -71,6 +71,22 @@ def ask(port: int, method: str, path: str = "/", **headers: str) -> tuple[http.c
     connection.request(method, path, b"12345" if method == "POST" else None, headers)
     found = connection.getresponse()
     return found, found.read()
+
+
+async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
+    """What a replica that does not scale answers with, before Ray Serve."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"short"})
+
+
+def test_one_listing_takes_the_shortcut_where_there_is_one(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(port, "POST", "/v1/predict")[1] == BODY
+
+    monkeypatch.setattr(Shortcut, "app", shortcut)
+
+    assert ask(port, "POST", "/v1/predict")[1] == b"short"
+    assert ask(port, "POST", "/v1/predict/batch")[1] == BODY
 
 
 def test_the_head_goes_with_the_beginning_of_the_body(port: int, written: list[bytes]) -> None:
