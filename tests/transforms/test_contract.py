@@ -121,10 +121,14 @@ def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: s
         {"bins": (180.0, 90.0, 400.0)},
         {"minimum": 90.0},
         {"labels": ("A", "B", "C", "A")},
+        {"labels": ("A", "B", " ", "D")},
+        {"bins": (float("nan"), 180.0, 400.0)},
+        {"bins": (90.0, 180.0, float("inf"))},
+        {"minimum": float("nan")},
     ],
 )
 def test_pricing_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ContractError, match=r"bins|labels"):
+    with pytest.raises(ContractError, match=r"bins|label"):
         Pricing(**wrong)  # type: ignore[arg-type]
 
 
@@ -141,6 +145,11 @@ def test_a_missing_column_is_one_clear_error() -> None:
         ContractError, match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Columns there: acommodates,'
     ):
         raw_columns(there, "x.csv")
+
+
+def test_a_column_that_is_there_twice_is_one_clear_error() -> None:
+    with pytest.raises(ContractError, match=r'x\.csv: column "price" is there 2 times\. Leave one of them\.'):
+        raw_columns([*RAW_COLUMNS, "price", "host_name", "host_name"], "x.csv")
 
 
 def test_one_of_two_columns_is_enough_and_others_are_left_out() -> None:
