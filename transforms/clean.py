@@ -33,9 +33,6 @@ INVALID_ROW = "invalid_row"
 REASONS = "reasons"
 INVALID_ROW_REASON = "row:invalid"
 
-# From here on a float may have lost its last digits: it is written as a power of ten, which is no id.
-FIRST_ROUNDED = 2.0**53
-
 REASONS_TYPE = pa.list_(pa.string())
 REJECTED_SCHEMA = pa.schema(
     [
@@ -176,13 +173,5 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(column.type):
         texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()]
         return pa.chunked_array([texts], pa.string())
-    text = column.cast(pa.string())
-    if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
-        rounded = pc.greater_equal(pc.abs(column), FIRST_ROUNDED)
-        if pc.any(rounded).as_py():
-            return pc.if_else(rounded, lift(_in_powers, pa.string())(column), text)
-    return text
-
-
-def _in_powers(value: float | None) -> str | None:
-    return None if value is None else f"{value:e}"
+    # From 10**15 on Arrow writes a float as a power of ten: an id that may have lost its last digits is no whole number.
+    return column.cast(pa.string())
