@@ -15,13 +15,13 @@ from urllib.request import Request, urlopen
 
 from pipeline.generate import generate
 from pipeline.settings import Settings
+from registry import CHAMPION
 from transforms.errors import NightpriceError
 from transforms.example import EXAMPLE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-CHAMPION = "champion"
 READY_SECONDS = 60.0
 ROWS = 40_000
 BATCH_ROWS = 5_000

@@ -277,9 +277,9 @@ def _is_binary(type: pa.DataType) -> bool:
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
 
 
-def new_version() -> str:
-    """A name for a version that sorts by time."""
-    return f"{datetime.now(UTC):{_VERSION_TIME}}-{uuid.uuid4().hex[:6]}"
+def new_version(moment: datetime | None = None) -> str:
+    """A name for a version, of a dataset or a model, that sorts by time (default: now)."""
+    return f"{moment or datetime.now(UTC):{_VERSION_TIME}}-{uuid.uuid4().hex[:6]}"
 
 
 @sink(*SCHEMES)
