@@ -115,6 +115,22 @@ def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: s
 
 
 @pytest.mark.parametrize(
+    ("column", "inside", "outside", "reason"),
+    [
+        ("price", "$10.00", "$9.99", "price:below_minimum"),
+        ("accommodates", "64", "65", "accommodates:out_of_range"),
+        ("accommodates", "1", "0", "accommodates:out_of_range"),
+        ("latitude", "90", "90.001", "latitude:out_of_range"),
+        ("longitude", "-180", "-180.001", "longitude:out_of_range"),
+        ("bathrooms_text", "50 baths", "50.5 baths", "bathrooms:out_of_range"),
+    ],
+)
+def test_bounds_belong_to_their_range(column: str, inside: str, outside: str, reason: str) -> None:
+    assert clean_row({**LISTING, column: inside}, Pricing()).reasons == []
+    assert clean_row({**LISTING, column: outside}, Pricing()).reasons == [reason]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"bins": (90.0, 180.0)},
