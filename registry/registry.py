@@ -190,6 +190,8 @@ class Registry:
         names = [version for version, there in zip(folders, finished, strict=True) if there]
         if not names:
             known = self.names()
+            if name in known:
+                raise RegistryError(f'{self.uri} holds no version of "{name}" that was published to its end. Train it again.')
             listed = f"It holds {', '.join(known)}." if known else "It holds no model yet: train one into it first."
             raise RegistryError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
         return names

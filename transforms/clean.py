@@ -136,7 +136,7 @@ def _all_good(item: Field, texts: list[str | None]) -> pa.Array | None:
 
     Saves nearly all-distinct columns (ids, coordinates) half of their time: the range is asked of the extremes alone.
     """
-    if item is PRICE or item.low is None or item.high is None:
+    if item.low is None or item.high is None:
         return None
     try:
         values = [item.read(text) for text in texts]  # type: ignore[arg-type]

@@ -61,8 +61,22 @@ def test_texts_that_are_no_lists_are_read_as_one_by_one(texts: list[str | None])
     check(texts)
 
 
-@pytest.mark.parametrize("text", ['["a", "b"', 'x["a"]', '["a", ["b"]', '["a\\"]', '["a"] ', ' ["a", "b"]', '["a"], "b"]', '["\\"]", "b"]'])
-def test_odd_brackets(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["a", "b"',
+        'x["a"]',
+        '["a", ["b"]',
+        '["a\\"]',
+        '["a"] ',
+        ' ["a", "b"]',
+        '["a"], "b"]',
+        '["\\"]", "b"]',
+        '["a"]", "b"]',
+        '["a", "\\q", "b"]',
+    ],
+)
+def test_odd_brackets_and_escapes(text: str) -> None:
     check([text, '["a"]', None])
 
 
