@@ -152,7 +152,7 @@ class Pricing:
         # Written so that a NaN fails too.
         if not all(low < high for low, high in pairwise((self.minimum, *self.bins, math.inf))):
             raise ContractError(
-                f"The minimum price {self.minimum:g} and the bins {self.bins} must be finite and ascend. Put them in ascending order."
+                f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend and be finite. Put them in ascending order."
             )
 
     def as_json(self) -> dict[str, Any]:
