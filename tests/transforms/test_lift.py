@@ -73,6 +73,7 @@ def test_texts_that_are_no_lists_are_read_as_one_by_one(texts: list[str | None])
         '["a"], "b"]',
         '["\\"]", "b"]',
         '["a"]", "b"]',
+        '["]',
         '["a", "\\q", "b"]',
     ],
 )
