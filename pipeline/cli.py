@@ -13,14 +13,13 @@ import typer
 from pipeline.address import without_password
 from pipeline.command import Run, app, command
 from pipeline.errors import UsageError
+from registry import CHAMPION
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
     from registry.registry import Registry as RegisteredModels
 
 __all__ = ["app", "main"]
-
-CHAMPION = "champion"
 
 
 class Estimator(StrEnum):

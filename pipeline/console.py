@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # Wide enough that a table of models is not broken where there is no terminal to measure: logs, pipes, CI.
 WIDTH_WITHOUT_TERMINAL = 130
+# "ray.data.SomeError: …", the line with which a trace ends.
+_NAMES_ERROR = re.compile(r"[\w.]+(Error|Exception): ")
 _NOTHING_LOST = "Nothing was published: what was live stays live."
 
 
@@ -156,8 +159,9 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _last_line(error: BaseException) -> str:
-    text = without_advice(str(error))
-    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
+    """What a trace in text form says: its last line that names an error, as a message may have lines of its own."""
+    lines = [line.strip() for line in without_advice(str(error)).splitlines() if line.strip()] or [type(error).__name__]
+    line = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), lines[-1])
     return f"{line.rstrip('.')}."
 
 

@@ -1,6 +1,8 @@
 """The whole main job on generated listings: what `nightprice demo` does and shows."""
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,13 +15,13 @@ from urllib.request import Request, urlopen
 
 from pipeline.generate import generate
 from pipeline.settings import Settings
+from registry import CHAMPION
 from transforms.errors import NightpriceError
 from transforms.example import EXAMPLE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-CHAMPION = "champion"
 READY_SECONDS = 60.0
 ROWS = 40_000
 BATCH_ROWS = 5_000
@@ -145,6 +147,7 @@ def show(done: Mapping[str, Any]) -> list["RenderableType"]:
         ),
         Text(f"\nDone in {sum(done['seconds'].values()):.0f} s.\n"),
         tables.next_steps(
+            *([] if shutil.which("nightprice") else [f". {os.path.relpath(Path(sys.prefix, 'bin', 'activate'))}"]),
             f"nightprice models {registry}",
             f"nightprice serve --model {name}@{CHAMPION} {registry}",
             f"nightprice process --source YOUR_LISTINGS.csv.gz --sink {folder / 'yours'}",

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.errors import UsageError
 from pipeline.evaluate import Evaluation, evaluate_dataset
+from pipeline.metrics import LOWER_IS_BETTER
 from pipeline.session import ray_errors
 from pipeline.settings import GateSettings
 from pipeline.split import Split
 from registry.artifact import Artifact
-
-# Of these metrics less is better.
-_LESS_IS_BETTER = ("log_loss", "ordinal_mae", "ece")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:
         # Scoring other rows than the champion is no way to look better.
         return Decision(False, f"the challenger can score {new['rows']:,} of the holdout rows, the champion {old['rows']:,}", new, old)
     challenger, champion = values
-    gain = champion - challenger if rule.metric in _LESS_IS_BETTER else challenger - champion
+    gain = champion - challenger if rule.metric in LOWER_IS_BETTER else challenger - champion
     promote = gain > 0 and gain >= rule.min_improvement
     figures = f"{rule.metric} {challenger:.4f} against {champion:.4f} on the same {new['rows']:,} holdout rows"
     needed = f"an improvement of at least {rule.min_improvement:g}" if rule.min_improvement else "an improvement"

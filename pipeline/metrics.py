@@ -20,6 +20,8 @@ Numbers = npt.NDArray[Any]
 SCORE_BINS = 16_384
 _LOWEST_LOG_ODDS, _HIGHEST_LOG_ODDS = -90.0, 18.0
 CALIBRATION_BINS = 10
+# Of the metrics that `metrics` returns.
+LOWER_IS_BETTER = frozenset({"log_loss", "ordinal_mae", "ece"})
 # Probabilities are float32: log loss clips them where scikit-learn does.
 _LEAST = float(np.finfo(np.float32).eps)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from pipeline.io import parts, read, write
+from pipeline.io import files, parts, read, write
 from pipeline.io.base import Manifest, StoreError
 from pipeline.io.tasks import RETRIES, retried
 from pipeline.process import check_rejected, describe_run
@@ -59,6 +59,7 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     Returns the manifest of the scored rows. Raises as `process` does, and what the registry raises about the model.
     """
     started = datetime.now(UTC)
+    files.check_apart(source, sink)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     with ray_errors():
         sources = describe_sources(source)

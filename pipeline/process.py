@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.errors import GateRefused
-from pipeline.io import parts
+from pipeline.io import files, parts
 from pipeline.io.base import Manifest, StoreError, read, write
 from pipeline.io.tasks import map_tables
 from pipeline.provenance import code_version, describe_sources, library_versions
@@ -25,6 +25,7 @@ def process(source: str, sink: str, settings: Settings) -> Manifest:
     `settings.max_rejected` of the rows were rejected. What was live at the sink then stays live.
     """
     started = datetime.now(UTC)
+    files.check_apart(source, sink)
     with ray_errors():
         sources = describe_sources(source)
         cleaned = map_tables(read(source, raw_columns), partial(clean_block, pricing=settings.pricing))

@@ -9,15 +9,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-# In the order of interest; with how many digits, and whether less is better.
-METRICS: dict[str, tuple[str, bool]] = {
-    "accuracy": ("accuracy", False),
-    "macro_f1": ("macro-F1", False),
-    "roc_auc": ("ROC AUC", False),
-    "log_loss": ("log loss", True),
-    "ordinal_mae": ("ordinal MAE", True),
-    "ece": ("calibration error", True),
-    "majority_accuracy": ("majority class's accuracy", False),
+from pipeline.metrics import LOWER_IS_BETTER
+
+# In the order of interest.
+METRICS: dict[str, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "ordinal_mae": "ordinal MAE",
+    "ece": "calibration error",
+    "majority_accuracy": "majority class's accuracy",
 }
 FEW = ("accuracy", "macro_f1", "roc_auc", "log_loss")
 
@@ -70,15 +72,15 @@ def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
 def metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Metrics side by side, one column a model; the best of several is marked."""
     names = [name for name in METRICS if any(name in found for found in models.values())]
-    body = [(METRICS[name][0], *_marked([found.get(name) for found in models.values()], METRICS[name][1])) for name in names]
+    body = [(METRICS[name], *_marked([found.get(name) for found in models.values()], name in LOWER_IS_BETTER)) for name in names]
     return table("Metrics", ("", *models), body, numbers=tuple(models))
 
 
-def _marked(values: list[Any], less_is_better: bool) -> list[Any]:
+def _marked(values: list[Any], lower_is_better: bool) -> list[Any]:
     there = [value for value in values if value is not None]
     if len(there) < 2:
         return values
-    best = min(there) if less_is_better else max(there)
+    best = min(there) if lower_is_better else max(there)
     return [Text(text(value), style="bold green") if value == best else value for value in values]
 
 
@@ -104,7 +106,7 @@ def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[st
         )
         for item in versions
     ]
-    heads = [METRICS[metric][0] for metric in FEW]
+    heads = [METRICS[metric] for metric in FEW]
     return table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
 
 

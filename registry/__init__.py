@@ -2,3 +2,6 @@
 
 No ray, no pandas, no training library: whoever scores needs none of them.
 """
+
+CHAMPION = "champion"
+"""The alias of the model in force, where none is named."""

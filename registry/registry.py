@@ -14,15 +14,13 @@ from typing import Any
 
 import platformdirs
 
-from registry import aliases
+from registry import CHAMPION, aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
 from registry.cache import load_cached
 from registry.errors import ConflictError, RegistryError
 from registry.store import Store
 from transforms.errors import closest
-
-CHAMPION = "champion"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A version starts with a digit and an alias with a letter: a reference can't be read in two ways.
@@ -192,6 +190,8 @@ class Registry:
         names = [version for version, there in zip(folders, finished, strict=True) if there]
         if not names:
             known = self.names()
+            if name in known:
+                raise RegistryError(f'{self.uri} holds no version of "{name}" that was published to its end. Train it again.')
             listed = f"It holds {', '.join(known)}." if known else "It holds no model yet: train one into it first."
             raise RegistryError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
         return names

@@ -59,10 +59,11 @@ class CleanedTable:
 def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | None = None) -> CleanedTable:
     """Split a raw table by the contract; every row ends in exactly one of the two parts.
 
-    `raw` has text columns named as in RAW_COLUMNS (absent ones count as blank), optionally `source_file` and
-    `invalid_row`. With `pricing` the price is required and accepted rows get their category; without, both are
+    `raw` has columns named as in RAW_COLUMNS (absent ones count as blank), of text or what `as_text` makes text of, optionally
+    `source_file` and `invalid_row`. With `pricing` the price is required and accepted rows get their category; without, both are
     left out. With `known`, categories that a model has not learned are rejected as `field:unknown`.
     """
+    raw = pa.table({name: as_text(raw[name]) for name in REJECTED_SCHEMA.names if name in raw.column_names})
     columns: dict[str, pa.Array] = {}
     problems: list[tuple[str, Mask]] = []
     warned: list[tuple[str, Mask]] = []
@@ -101,7 +102,7 @@ def _split(raw: pa.Table, table: pa.Table, problems: list[tuple[str, Mask]], war
     reasons = _lists([(reason, mask[rows]) for reason, mask in problems], len(rows))
     taken = raw.take(pa.array(rows))
     nulls = pa.nulls(len(rows), pa.string())
-    texts = [_plain(_as_text(taken[name])) if name in taken.column_names else nulls for name in REJECTED_SCHEMA.names[:-1]]
+    texts = [_plain(taken[name]) if name in taken.column_names else nulls for name in REJECTED_SCHEMA.names[:-1]]
     rejected = pa.table([*texts, reasons], schema=REJECTED_SCHEMA)
     return CleanedTable(table.filter(pa.array(~bad)), rejected, warnings)
 
@@ -135,7 +136,7 @@ def _all_good(item: Field, texts: list[str | None]) -> pa.Array | None:
 
     Saves nearly all-distinct columns (ids, coordinates) half of their time: the range is asked of the extremes alone.
     """
-    if item is PRICE or item.low is None or item.high is None:
+    if item.low is None or item.high is None:
         return None
     try:
         values = [item.read(text) for text in texts]  # type: ignore[arg-type]
@@ -162,15 +163,15 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _raw_column(raw: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
-    if name not in raw.column_names:
-        return pa.nulls(len(raw), pa.string())
-    return _as_text(raw[name])
+    return raw[name] if name in raw.column_names else pa.nulls(len(raw), pa.string())
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A stored column as text: numbers digit by digit, lists as JSON."""
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A stored column as text, plain or dictionary-encoded: numbers digit by digit, lists, structs and maps as JSON."""
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         return column
     if pa.types.is_nested(column.type):
-        return pa.chunked_array([[None if value is None else json.dumps(value) for value in column.to_pylist()]], pa.string())
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()]
+        return pa.chunked_array([texts], pa.string())
+    # From 10**15 on Arrow writes a float as a power of ten: an id that may have lost its last digits is no whole number.
     return column.cast(pa.string())

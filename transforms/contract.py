@@ -4,6 +4,7 @@ Cleaning in batch, the reasons of rejected rows, the HTTP model and its messages
 the generated documentation are all derived from `FIELDS`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -146,8 +147,13 @@ class Pricing:
                 f"{len(self.bins)} bins need {len(self.bins) + 1} different labels, but there are {len(self.labels)}: "
                 f"{', '.join(self.labels)}. Set as many labels as bins plus one."
             )
-        if any(low >= high for low, high in pairwise((self.minimum, *self.bins))):
-            raise ContractError(f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend. Put them in ascending order.")
+        if not all(label.strip() for label in self.labels):
+            raise ContractError("A label is blank. Give every category a name.")
+        # Written so that a NaN fails too.
+        if not all(low < high for low, high in pairwise((self.minimum, *self.bins, math.inf))):
+            raise ContractError(
+                f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend and be finite. Put them in ascending order."
+            )
 
     def as_json(self) -> dict[str, Any]:
         return {"bins": list(self.bins), "labels": list(self.labels), "minimum": self.minimum}
@@ -182,7 +188,7 @@ def accepted_schema(with_price: bool = True) -> pa.Schema:
 def raw_columns(there: Sequence[str], where: str, with_price: bool = True) -> list[str]:
     """Which of the columns `there` (found at `where`) to read: every one that the contract names.
 
-    Raises ContractError if a field has none of its raw columns; `with_price=False` does without the price.
+    Raises ContractError if a field has none of its raw columns or one is there twice; `with_price=False` does without the price.
     """
     fields = [item for item in FIELDS if with_price or item is not PRICE]
     for item in fields:
@@ -191,7 +197,10 @@ def raw_columns(there: Sequence[str], where: str, with_price: bool = True) -> li
             listed = ", ".join(sorted(there)[:100]) or "none"
             raise ContractError(f"{where}: column {looked_for} is missing.{closest(item.columns[0], there)} Columns there: {listed}.")
     wanted = {column for item in fields for column in item.columns}
-    return [name for name in there if name in wanted]
+    chosen = [name for name in there if name in wanted]
+    if twice := sorted({name for name in chosen if chosen.count(name) > 1}):
+        raise ContractError(f'{where}: column "{twice[0]}" is there {chosen.count(twice[0])} times. Leave one of them.')
+    return chosen
 
 
 @dataclass

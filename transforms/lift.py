@@ -77,7 +77,9 @@ def lift_any(
     @lru_cache(maxsize=CACHED_ITEMS)
     def fragment_bits(fragment: str) -> int:
         """What one piece between `", "` says; the first and the last still carry their brackets."""
-        first, last = fragment.startswith('["'), fragment.endswith('"]')
+        first = fragment.startswith('["')
+        # The quote that opens is not the one that closes: `["]` is no list.
+        last = fragment.endswith('"]', 2 if first else 0)
         body = fragment[2 if first else 0 : -2 if last else None]
         try:
             (item,) = parse(f'["{body}"]')

@@ -97,4 +97,6 @@ def price(raw: str) -> float:
     if not _DIGIT_GROUPS.fullmatch(whole):
         raise ValueError(f"{raw!r} is no price: its digit groups do not add up")
     amount = float(re.sub(r"[.,]", "", whole) + "." + (fraction or "0"))
+    if not math.isfinite(amount):
+        raise ValueError(f"{raw[:60]!r} is no price: it has too many digits")
     return -amount if match[1] or match[2] else amount

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import ray.data
 
+from pipeline.errors import UsageError
 from transforms.errors import ContractError, NightpriceError, closest
 
 
@@ -69,6 +70,7 @@ _MODULES = {
     **dict.fromkeys(("postgresql", "postgres", "sqlite"), "pipeline.io.sql"),
     "bigquery": "pipeline.io.bigquery",
 }
+_READ_ONLY = ("http", "https")
 
 
 def source(*schemes: str) -> Callable[[Source], Source]:
@@ -100,12 +102,17 @@ def write(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme of an address; a path has the scheme "file".
+    """The scheme of an address; a path has the scheme "file". UsageError for a text that is no address.
 
     >>> scheme_of("s3://bucket/x"), scheme_of("/data/x.csv"), scheme_of("C:/data")
     ('s3', 'file', 'file')
     """
-    scheme = urlsplit(uri).scheme
+    if not uri.strip():
+        raise UsageError("An address is blank. Name a folder, or an address as in docs/stores.md.")
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError as error:
+        raise UsageError(f'"{uri}" is no address: {error}. Write it as in docs/stores.md.') from error
     return scheme if len(scheme) > 1 else "file"
 
 
@@ -117,7 +124,7 @@ def _find(table: dict[str, F], group: str, uri: str) -> F:
     elif scheme not in table and scheme in _MODULES:
         importlib.import_module(_MODULES[scheme])
     if scheme not in table:
-        known = sorted({*_MODULES, *table, *plugins})
+        known = sorted({*_MODULES, *table, *plugins}.difference(_READ_ONLY if group == "nightprice.sinks" else ()))
         kind = group.rpartition(".")[2]
         raise StoreError(f'"{uri}": no such store among the {kind}: "{scheme}".{closest(scheme, known)} Known: {", ".join(known)}.')
     return table[scheme]

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
+from pipeline.errors import GateRefused, UsageError
 from pipeline.io.base import Columns, Manifest, Seal, StoreError, scheme_of, sink, source
 from pipeline.io.parts import REJECTED, PartsSink
 from pipeline.io.tasks import map_tables, write_parts
-from pipeline.io.text_files import read_csv, read_json_lines
-from transforms.clean import SOURCE_FILE
+from pipeline.io.text_files import decoded, read_csv, read_json_lines
+from transforms.clean import SOURCE_FILE, as_text
 from transforms.errors import ContractError, NightpriceError
 
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
@@ -44,6 +45,9 @@ KEPT_VERSIONS = 3
 # A version that began within this time is left alone, whatever became of it: another run may be writing it.
 LONGEST_RUN = timedelta(days=1)
 _VERSION_TIME = "%Y%m%dT%H%M%SZ"
+RETRY_SECONDS = 60
+# Of what a library says about a file.
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,28 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
         if scheme_of(uri) == "file":
             path = uri.removeprefix("file://")
             return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        filesystem, path = fs.FileSystem.from_uri(_impatient(uri))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise StoreError(f'"{uri}" is no address of files: {error}. Write it like data/*.csv.gz or s3://bucket/folder.') from error
     return filesystem, path
+
+
+def _impatient(uri: str) -> str:
+    """An address in Google's cloud with a limit of its retries, whose default of 15 minutes looks like a standstill."""
+    if scheme_of(uri) != "gs" or "retry_limit_seconds" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
+
+
+def check_apart(source: str, sink: str) -> None:
+    """Raise UsageError for a sink in the folder of its source: the next run would read what this one writes."""
+    if not {scheme_of(source), scheme_of(sink)} <= set(SCHEMES) or _is_glob(source):
+        return
+    (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
+    if reads == writes and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
+        raise UsageError(
+            f'The sink "{sink}" lies in the source "{source}": the next run would read what this one writes. Write to a folder beside it.'
+        )
 
 
 def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
@@ -74,7 +96,7 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     Raises StoreError when there is none.
     """
     filesystem, path = filesystem_of(uri)
-    pattern = path if any(sign in path for sign in "*?[") else None
+    pattern = path if _is_glob(path) else None
     base = _without_glob(path) if pattern else path
     try:
         info = filesystem.get_file_info(base)
@@ -90,14 +112,18 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
         return filesystem, files
     readable = [item for item in files if _known_format(item.path) and not _is_hidden(item.path, base)]
     if not readable:
-        there = f"{len(files)} other files are there" if files else ("nothing matches" if pattern else "nothing is there")
+        there = f"{len(files)} files of other kinds are there" if files else ("nothing matches" if pattern else "nothing is there")
         raise StoreError(f'"{uri}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
     return filesystem, sorted(readable, key=lambda item: item.path)
 
 
+def _is_glob(path: str) -> bool:
+    return any(sign in path for sign in "*?[")
+
+
 def _without_glob(path: str) -> str:
     parts = path.split("/")
-    stop = next(position for position, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    stop = next(position for position, part in enumerate(parts) if _is_glob(part))
     return "/".join(parts[:stop]) or "/"
 
 
@@ -126,7 +152,12 @@ def _format_of(path: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first line of an error, fit for a terminal: Arrow quotes rows, and they may be binary."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no UTF-8 text ({error.reason} at byte {error.start:,})"
+    line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    shown = "".join(sign if sign.isprintable() and sign != "\N{REPLACEMENT CHARACTER}" else "?" for sign in line)
+    return shown if len(shown) <= LONGEST_REASON else f"{shown[:LONGEST_REASON]} …"
 
 
 @source(*SCHEMES)
@@ -170,9 +201,31 @@ def _pack(pieces: Sequence[Piece], task_bytes: int) -> list[list[Piece]]:
 
 
 def _read_task(task: pa.Table, filesystem: fs.FileSystem, columns: Columns) -> Iterator[pa.Table]:
-    for text in task["pieces"].to_pylist():
-        for piece in json.loads(text):
-            yield from _read_piece(Piece(**piece), filesystem, columns)
+    pieces = [Piece(**piece) for text in task["pieces"].to_pylist() for piece in json.loads(text)]
+    mixed = _mixed_columns(filesystem, pieces)
+    for piece in pieces:
+        for table in _read_piece(piece, filesystem, columns):
+            yield _as_texts(table, mixed & set(table.column_names))
+
+
+def _mixed_columns(filesystem: fs.FileSystem, pieces: Sequence[Piece]) -> set[str]:
+    """The columns that files of one task hold in different types, such as ids as text and as integers."""
+    paths = {piece.path for piece in pieces if piece.format == "parquet"}
+    if len({piece.path for piece in pieces}) < 2 or not paths:
+        return set()
+    types: dict[str, set[pa.DataType]] = {}
+    for path in paths:
+        with _readable(path):
+            for item in pq.read_schema(path, filesystem=filesystem):
+                types.setdefault(item.name, {pa.string()} if len(paths) < len(pieces) else set()).add(item.type)
+    return {name for name, found in types.items() if len(found) > 1}
+
+
+def _as_texts(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """The named columns as plain text: Ray Data joins the tables of a task, and can't if their types differ."""
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, as_text(table[name]).cast(pa.string()))
+    return table
 
 
 READERS = {"csv": read_csv, "jsonl": read_json_lines}
@@ -207,12 +260,26 @@ def _read_parquet(filesystem: fs.FileSystem, path: str, columns: Columns, row_gr
         if not parquet.metadata.num_rows:
             yield parquet.schema_arrow.empty_table().select(chosen)
         for batch in parquet.iter_batches(BATCH_ROWS, list(groups), chosen, use_threads=False) if groups else ():
-            yield pa.Table.from_batches([batch])
+            yield _without_binary(pa.Table.from_batches([batch]))
 
 
-def new_version() -> str:
-    """A name for a version that sorts by time."""
-    return f"{datetime.now(UTC):{_VERSION_TIME}}-{uuid.uuid4().hex[:6]}"
+def _without_binary(table: pa.Table) -> pa.Table:
+    """Texts that a file does not declare as such: as those of a CSV."""
+    if not any(map(_is_binary, table.schema.types)):
+        return table
+    columns = {name: table[name] for name in table.column_names}
+    return decoded(
+        pa.table({name: column if _is_binary(column.type) else as_text(column).cast(pa.binary()) for name, column in columns.items()})
+    )
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
+
+
+def new_version(moment: datetime | None = None) -> str:
+    """A name for a version, of a dataset or a model, that sorts by time (default: now)."""
+    return f"{moment or datetime.now(UTC):{_VERSION_TIME}}-{uuid.uuid4().hex[:6]}"
 
 
 @sink(*SCHEMES)
@@ -232,17 +299,11 @@ def write_files(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
         _reconcile(filesystem, folder, parts.tally.written)
         manifest = seal(parts.tally, version, f"{folder}/{REJECTED}")
     except BaseException as error:
-        _remove(filesystem, f"{folder}/accepted" if _was_refused(error) else folder)
+        _remove(filesystem, f"{folder}/accepted" if isinstance(error, GateRefused) else folder)
         raise
     _publish(filesystem, f"{root}/{MANIFEST}", manifest)
     _prune(filesystem, f"{root}/versions", version)
     return manifest
-
-
-def _was_refused(error: BaseException) -> bool:
-    from pipeline.errors import GateRefused
-
-    return isinstance(error, GateRefused)
 
 
 def _make_folder(filesystem: fs.FileSystem, folder: str) -> None:

@@ -1,12 +1,11 @@
 """What the stores of tables share when they are read."""
 
-import json
 from collections.abc import Collection
 
 import pyarrow as pa
 
 from pipeline.io.base import StoreError
-from transforms.clean import SOURCE_FILE
+from transforms.clean import SOURCE_FILE, as_text
 from transforms.errors import closest
 
 
@@ -22,8 +21,7 @@ def lists_as_json(table: pa.Table) -> pa.Table:
     """Lists, structs and maps as JSON text, which is how raw listings hold their amenities."""
     for position, item in enumerate(table.schema):
         if pa.types.is_nested(item.type):
-            texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in table[position].to_pylist()]
-            table = table.set_column(position, item.name, pa.array(texts, pa.string()))
+            table = table.set_column(position, item.name, as_text(table[position]))
     return table
 
 

@@ -1,7 +1,8 @@
 """CSV and JSON lines, read as text, row by row accounted for: a broken line is kept, never dropped."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +43,7 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
     )
     with _stream(filesystem, path) as stream, pa.csv.open_csv(stream, read, _parse(keep), convert) as reader:
         for batch in reader:
-            yield _decoded(pa.Table.from_batches([batch]))
+            yield decoded(pa.Table.from_batches([batch]))
         if invalid:
             yield _invalid_rows(invalid, chosen)
 
@@ -56,7 +57,7 @@ def _invalid_rows(lines: list[str], columns: list[str]) -> pa.Table:
     return pa.table({**nulls, INVALID_ROW: pa.array(lines, pa.string())})
 
 
-def _decoded(table: pa.Table) -> pa.Table:
+def decoded(table: pa.Table) -> pa.Table:
     """Binary columns as text; rows that are no UTF-8 become invalid rows with their bytes escaped."""
     try:
         decoded = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
@@ -75,22 +76,26 @@ def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
 
 
 def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
-    """The chosen columns as text, numbers digit by digit; a line that is no JSON object comes as an invalid row."""
-    chosen: list[str] | None = None
-    rows: list[dict[str, str | None]] = []
+    """The chosen columns as text, numbers digit by digit; a line that is no JSON object comes as an invalid row.
+
+    A record may leave out what is null: the columns there are those of all records so far, at least of the first LINES.
+    """
+    there: dict[str, None] = {}
+    chosen: list[str] = []
     with _stream(filesystem, path) as stream:
-        for line in _lines(stream):
-            if not line.strip():
-                continue
-            record = _record(line)
-            if chosen is None and INVALID_ROW not in record:
-                chosen = columns(list(record), path)
-            rows.append(record)
-            if len(rows) >= LINES and chosen is not None:
-                yield _table(rows, chosen)
-                rows = []
-    if rows:
-        yield _table(rows, chosen or [])
+        for records in _batched(map(_record, filter(bytes.strip, _lines(stream))), LINES):
+            found = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
+            if not found.keys() <= there.keys():
+                there |= found
+                chosen = columns(list(there), path)
+            yield _table(records, chosen)
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    # itertools has it from Python 3.12 on.
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
@@ -111,5 +116,5 @@ def _record(line: bytes) -> dict[str, str | None]:
     return {name: value if value is None or isinstance(value, str) else json.dumps(value) for name, value in record.items()}
 
 
-def _table(rows: list[dict[str, str | None]], columns: list[str]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in (*columns, INVALID_ROW)]))
+def _table(rows: Sequence[Mapping[str, str | None]], columns: list[str]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=pa.schema([(name, pa.string()) for name in (*columns, INVALID_ROW)]))

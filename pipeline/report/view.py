@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.metrics import LOWER_IS_BETTER
 from pipeline.report.charts import standard_error
 from transforms.contract import Pricing
 
@@ -28,7 +29,10 @@ class Metric:
     title: str
     says: str
     percent: bool = False
-    lower_is_better: bool = False
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.key in LOWER_IS_BETTER
 
     def text(self, value: float | None) -> str:
         return NONE if value is None else percent(value) if self.percent else f"{value:.3f}"
@@ -48,9 +52,9 @@ METRICS = (
     Metric("accuracy", "Accuracy", "share of right answers", percent=True),
     Metric("macro_f1", "Macro-F1", "precision and recall, every category alike"),
     Metric("roc_auc", "ROC AUC", "ranks one category against the rest; 0.5 is chance"),
-    Metric("log_loss", "Log loss", "price of misplaced confidence", lower_is_better=True),
-    Metric("ordinal_mae", "Ordinal error", "mean distance in categories", lower_is_better=True),
-    Metric("ece", "Calibration error", "mean gap between promise and outcome", lower_is_better=True),
+    Metric("log_loss", "Log loss", "price of misplaced confidence"),
+    Metric("ordinal_mae", "Ordinal error", "mean distance in categories"),
+    Metric("ece", "Calibration error", "mean gap between promise and outcome"),
 )
 HEADLINE = ("accuracy", "macro_f1", "roc_auc", "ordinal_mae")
 

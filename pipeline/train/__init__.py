@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pipeline.address import without_password
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.errors import UsageError
 from pipeline.evaluate import compared, evaluate_dataset, require_prices
+from pipeline.io.files import new_version
 from pipeline.provenance import code_version, library_versions
 from pipeline.report import render_report
 from pipeline.resources import await_workers
@@ -83,8 +83,7 @@ def train(
         learned = learn(dataset.rows(COLUMNS), split)
         learned.check(dataset.pricing.labels, split)
         now = datetime.now(UTC)
-        version = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
-        run = _Run(version, estimator, dataset, split, learned, learned.vocabulary(dataset.pricing.labels), workers, settings, now)
+        run = _Run(new_version(now), estimator, dataset, split, learned, learned.vocabulary(dataset.pricing.labels), workers, settings, now)
         artifact = _artifact(run, kind, other, Path(scratch))
         published = target.publish(artifact.folder, settings.model_name)
     report = f"{target.uri}/{settings.model_name}/versions/{published}/{REPORT}"

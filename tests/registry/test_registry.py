@@ -10,7 +10,7 @@ import obstore
 import pytest
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from registry.artifact import Artifact, load_artifact
+from registry.artifact import MANIFEST, Artifact, load_artifact
 from registry.errors import ArtifactError, ConflictError, RegistryError
 from registry.registry import Registry
 from registry.store import Store
@@ -63,6 +63,18 @@ def test_the_same_publication_may_be_repeated(registry: Registry, publish: Publi
     publish(FIRST)
     assert registry.publish(tmp_path / f"trained-{FIRST}-0", NAME) == FIRST
     assert named(registry) == [FIRST]
+
+
+def test_a_first_publication_that_breaks_off_is_told_from_a_wrong_name(
+    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Store.create
+    monkeypatch.setattr(Store, "create", lambda store, path, content: not path.endswith(MANIFEST) and create(store, path, content))
+    with pytest.raises(ConflictError):
+        publish(FIRST)
+
+    with pytest.raises(RegistryError, match=f'no version of "{NAME}" that was published to its end'):
+        registry.versions(NAME)
 
 
 @pytest.mark.parametrize("uploaded", range(4))

@@ -93,7 +93,7 @@ def test_a_full_disk_publishes_nothing(tmp_path: Path) -> None:
             registry.publish(model, NAME)
     finally:
         setrlimit(RLIMIT_FSIZE, (soft, hard))
-    with pytest.raises(RegistryError, match="holds no model"):
+    with pytest.raises(RegistryError, match="was published to its end"):
         registry.versions(NAME)
 
 

@@ -1,6 +1,7 @@
 """Batch cleaning: what one pass over a table says, and that it says the same as one row at a time."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.transforms.test_contract import LISTING
 from transforms import clean as clean_module
+from transforms.amenities import AMENITIES
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REJECTED_SCHEMA, SOURCE_FILE, clean
 from transforms.contract import FEATURES, RAW_COLUMNS, Pricing, clean_row
 from transforms.encode import Vocabulary, encode_record, encode_table
@@ -129,6 +131,36 @@ def test_typed_columns_are_read_as_their_text() -> None:
     typed = typed.set_column(typed.column_names.index("amenities"), "amenities", pa.array([["TV", "Fast wifi – 100 Mbps"]]))
 
     assert clean(typed, Pricing()).accepted.to_pylist() == clean(table_of([LISTING]), Pricing()).accepted.to_pylist()
+
+
+def typed_table(name: str, column: pa.Array) -> pa.Table:
+    """Good listings, as many as the column is long, with that column in a type of its own."""
+    raw = table_of([LISTING] * len(column))
+    return raw.set_column(raw.column_names.index(name), name, column)
+
+
+@pytest.mark.parametrize("type", [pa.float64(), pa.float32()])
+def test_an_id_that_was_rounded_by_a_float_is_refused(type: pa.DataType) -> None:
+    cleaned = clean(typed_table("id", pa.array([1041629.0, 2.0**53, 540000001041629952.0, None], type)), Pricing())
+
+    assert cleaned.accepted["id"].to_pylist() == [1041629]
+    assert cleaned.rejected["reasons"].to_pylist() == [["id:unparseable"], ["id:unparseable"], ["id:missing"]]
+
+
+@pytest.mark.parametrize("type", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType) -> None:
+    cleaned = clean(typed_table("price", pa.array(["$75.00", "ask me"]).cast(type)), Pricing())
+
+    assert (cleaned.accepted["price"].to_pylist(), cleaned.rejected["price"].to_pylist()) == ([75.0], ["ask me"])
+
+
+def test_a_nested_value_that_json_has_no_word_for_is_kept_as_its_text() -> None:
+    amenities = pa.array([[Decimal("1.50")]])
+
+    cleaned = clean(typed_table("amenities", amenities), Pricing())
+
+    assert cleaned.warnings.to_pylist() == [None]
+    assert not any(cleaned.accepted[name][0].as_py() for name in AMENITIES)
 
 
 def test_categories_that_the_model_does_not_know_are_rejected() -> None:

@@ -115,16 +115,36 @@ def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: s
 
 
 @pytest.mark.parametrize(
+    ("column", "inside", "outside", "reason"),
+    [
+        ("price", "$10.00", "$9.99", "price:below_minimum"),
+        ("accommodates", "64", "65", "accommodates:out_of_range"),
+        ("accommodates", "1", "0", "accommodates:out_of_range"),
+        ("latitude", "90", "90.001", "latitude:out_of_range"),
+        ("longitude", "-180", "-180.001", "longitude:out_of_range"),
+        ("bathrooms_text", "50 baths", "50.5 baths", "bathrooms:out_of_range"),
+    ],
+)
+def test_bounds_belong_to_their_range(column: str, inside: str, outside: str, reason: str) -> None:
+    assert clean_row({**LISTING, column: inside}, Pricing()).reasons == []
+    assert clean_row({**LISTING, column: outside}, Pricing()).reasons == [reason]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"bins": (90.0, 180.0)},
         {"bins": (180.0, 90.0, 400.0)},
         {"minimum": 90.0},
         {"labels": ("A", "B", "C", "A")},
+        {"labels": ("A", "B", " ", "D")},
+        {"bins": (float("nan"), 180.0, 400.0)},
+        {"bins": (90.0, 180.0, float("inf"))},
+        {"minimum": float("nan")},
     ],
 )
 def test_pricing_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ContractError, match=r"bins|labels"):
+    with pytest.raises(ContractError, match=r"bins|label"):
         Pricing(**wrong)  # type: ignore[arg-type]
 
 
@@ -141,6 +161,11 @@ def test_a_missing_column_is_one_clear_error() -> None:
         ContractError, match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Columns there: acommodates,'
     ):
         raw_columns(there, "x.csv")
+
+
+def test_a_column_that_is_there_twice_is_one_clear_error() -> None:
+    with pytest.raises(ContractError, match=r'x\.csv: column "price" is there 2 times\. Leave one of them\.'):
+        raw_columns([*RAW_COLUMNS, "price", "host_name", "host_name"], "x.csv")
 
 
 def test_one_of_two_columns_is_enough_and_others_are_left_out() -> None:

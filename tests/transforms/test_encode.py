@@ -26,6 +26,12 @@ def test_rare_property_types_share_one_code() -> None:
     assert len({codes["Castle"], codes["Entire loft"], codes["Private room"]}) == 3
 
 
+def test_a_property_type_is_rare_below_the_bound_not_at_it() -> None:
+    codes = Vocabulary.learn({}, {"At": [0, 3], "Below": [2, 0], "Under": [1, 1]}, rare_below=3).property_type
+
+    assert codes["Below"] == codes["Under"] != codes["At"]
+
+
 def test_ties_are_broken_by_name_so_that_the_order_of_learning_does_not_matter() -> None:
     one, other = {"B": [1, 1], "A": [2, 2]}, {"A": [2, 2], "B": [1, 1]}
 

@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.amenities import amenities_from_text
@@ -49,18 +49,35 @@ def check(texts: list[str | None]) -> None:
     assert [(row, bad) for row, bad in zip(flags.tolist(), unreadable.tolist(), strict=True)] == [by_hand(text) for text in texts]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), items.map(json.dumps), items.map(lambda value: json.dumps(value, separators=(",", ":"))))))
 def test_lists_are_read_as_one_by_one(texts: list[str | None]) -> None:
     check(texts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet=st.sampled_from('ab,"[] \\'), max_size=12)))
 def test_texts_that_are_no_lists_are_read_as_one_by_one(texts: list[str | None]) -> None:
     check(texts)
 
 
-@pytest.mark.parametrize("text", ['["a", "b"', 'x["a"]', '["a", ["b"]', '["a\\"]', '["a"] ', ' ["a", "b"]', '["a"], "b"]', '["\\"]", "b"]'])
-def test_odd_brackets(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["a", "b"',
+        'x["a"]',
+        '["a", ["b"]',
+        '["a\\"]',
+        '["a"] ',
+        ' ["a", "b"]',
+        '["a"], "b"]',
+        '["\\"]", "b"]',
+        '["a"]", "b"]',
+        '["]',
+        '["a", "\\q", "b"]',
+    ],
+)
+def test_odd_brackets_and_escapes(text: str) -> None:
     check([text, '["a"]', None])
 
 

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline.io import exactly, files
-from pipeline.io.base import StoreError, read
+from pipeline.errors import UsageError
+from pipeline.io import exactly, files, text_files
+from pipeline.io.base import StoreError, read, write
 from pipeline.io.files import listing as list_files
 from pipeline.session import ray_errors
 from tests.raw import listing, table_of, write_csv
@@ -123,6 +124,8 @@ def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
         ("x.csv.gz", b"no gzip at all", r'x\.csv\.gz" cannot be read: '),
         ("x.csv.gz", gzip.compress(b"id,price\n" + b"1,2\n" * 9999)[:60], r'x\.csv\.gz" cannot be read: '),
         ("x.csv", b"", r'x\.csv" cannot be read: Empty CSV file'),
+        ("x.csv", "id,price\n1,2\n".encode("utf-16"), r'x\.csv" cannot be read: it is no UTF-8 text \(invalid start byte at byte 0\)\. '),
+        ("x.csv", bytes(range(128, 256)) * 90, r'x\.csv" cannot be read: [ -~…]*\. Replace the file'),
         ("x.txt", b"id\n1\n", r'x\.txt" is no data file of a known kind\. Expected an ending of \.parquet'),
     ],
 )
@@ -156,3 +159,86 @@ def test_typed_columns_keep_their_type(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [2**60 + 1], "flag": [True]}), tmp_path / "x.parquet")
 
     assert rows_of(tmp_path, exactly("flag", "id")) == [{"flag": True, "id": 2**60 + 1, SOURCE_FILE: str(tmp_path / "x.parquet")}]
+
+
+def test_columns_of_different_types_in_files_of_one_task_come_as_text(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [listing(1)])
+    pq.write_table(table_of([listing(2)]), tmp_path / "b.parquet")
+    typed = table_of([listing(3)])
+    for name, column in {"id": pa.array([2**60 + 3]), "price": pa.array([75.5]), "amenities": pa.array([["TV"]])}.items():
+        typed = typed.set_column(typed.column_names.index(name), name, column)
+    pq.write_table(typed, tmp_path / "c.parquet")
+    (tmp_path / "d.jsonl").write_text(json.dumps(listing(4)))
+
+    rows = rows_of(tmp_path)
+
+    assert [row["id"] for row in rows] == [str(2**60 + number) for number in (1, 2, 3, 4)]
+    assert (rows[2]["price"], rows[2]["amenities"]) == ("75.5", '["TV"]')
+
+
+def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path) -> None:
+    table = table_of([listing(1), listing(2)])
+    prices = pa.array([b"$75.00", b"\xff75"])
+    pq.write_table(table.set_column(table.column_names.index("price"), "price", prices), tmp_path / "x.parquet")
+
+    good, bad = rows_of(tmp_path)
+
+    assert (good["price"], good[INVALID_ROW], bad["price"]) == ("$75.00", None, None)
+    assert "\\xff75" in bad[INVALID_ROW]
+
+
+def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "LINES", 2)
+    absent = ("neighbourhood_group_cleansed", "bathrooms", "price")
+    first = {name: value for name, value in listing(1).items() if name not in absent}
+    lines = [first, listing(2, neighbourhood_group_cleansed=None, bathrooms=None), listing(3), {"id": "4"}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    filesystem, (file,) = list_files(str(tmp_path))
+
+    tables = list(text_files.read_json_lines(filesystem, file.path, raw_columns))
+
+    assert [table["price"].to_pylist() for table in tables] == [[None, "$75.00"], ["$75.00", None]]
+    assert tables[1]["neighbourhood_group_cleansed"].to_pylist() == ["Brooklyn", None]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("", "An address is blank"),
+        (" ", "An address is blank"),
+        ("http://[::1/x.csv", r'"http://\[::1/x\.csv" is no address: Invalid IPv6'),
+    ],
+)
+def test_what_is_no_address_is_wrong_usage(uri: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(uri, raw_columns)
+
+
+def test_the_web_is_no_sink() -> None:
+    with pytest.raises(StoreError, match=r'no such store among the sinks: "https"\. Known: abfs, abfss, bigquery, file, gs, postgres'):
+        write(ray.data.from_items([1]), "https://example.org/x", lambda tally, version, rejected_at: {})
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"), [("raw", "raw"), ("raw", "raw/out"), ("raw/", "file://{0}/raw/a/b"), ("s3://b/raw", "s3://b/raw/dataset")]
+)
+def test_a_sink_in_its_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, sink: str) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match="the next run would read what this one writes"):
+        files.check_apart(source, sink.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"), [("raw", "rawer"), ("raw", "."), ("raw/*.csv", "raw/out"), ("raw", "s3://b/raw"), ("sqlite:///x.db?table=a", "x")]
+)
+def test_a_sink_beside_its_source_is_not(source: str, sink: str) -> None:
+    files.check_apart(source, sink)
+
+
+def test_a_bucket_of_google_that_does_not_answer_is_given_up_in_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's own limit is 15 minutes; the server here is a port that nobody listens at."""
+    monkeypatch.setattr(files, "RETRY_SECONDS", 1)
+
+    with pytest.raises(StoreError, match=r'^"gs://anonymous@bucket/x\?endpoint_override=127\.0\.0\.1:1&scheme=http" cannot be listed: '):
+        list_files("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http")
