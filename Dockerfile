@@ -7,6 +7,8 @@ FROM ${BASE_IMAGE} AS builder
 WORKDIR /src
 # The environment that goes into an image has no pip: the one of /build fills it.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/nightprice
+# For `strip`.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 COPY deploy/image/build.lock ./
 # An index of your own: the secret `pip` is a pip.conf, `ca` the certificates that it may name as /run/secrets/ca. Neither stays.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
@@ -22,18 +24,20 @@ COPY pipeline pipeline
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM builder AS serving-environment
-COPY deploy/image/serving.lock deploy/image/slim.sh ./
+COPY deploy/image/serving.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
     --mount=type=cache,target=/root/.cache/pip \
     /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-deps --require-hashes -r serving.lock
+COPY deploy/image/slim.sh ./
 COPY --from=wheel /wheels /wheels
 RUN /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-index --no-deps /wheels/*.whl && sh slim.sh /opt/nightprice
 
 FROM builder AS pipeline-environment
-COPY deploy/image/pipeline.lock deploy/image/slim.sh ./
+COPY deploy/image/pipeline.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
     --mount=type=cache,target=/root/.cache/pip \
     /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-deps --require-hashes -r pipeline.lock
+COPY deploy/image/slim.sh ./
 COPY --from=wheel /wheels /wheels
 RUN /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-index --no-deps /wheels/*.whl && sh slim.sh /opt/nightprice
 
