@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Run the images that deploy/image/build.sh built: `pipeline` trains a small model, `serving` answers with it.
 
-sudo python3 deploy/image/rehearse.py
+python3 -m deploy.image.rehearse
 
 Each container has a read-only root file system, no rights and no network. Prints what was done, and at the end one JSON object.
 Needs root's rights, buildah, iproute2 and util-linux, and nothing of Python but its own library.
@@ -17,11 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from deploy.image.container import BUILDAH, ContainerError, Volume, buildah, mounted, running
 
+ROOT = Path(__file__).resolve().parents[2]
 PIPELINE, SERVING, WITH_MODEL = "localhost/nightprice:pipeline", "localhost/nightprice:serving", "localhost/nightprice:rehearsal"
 USER = 1000
 # Small: what is rehearsed is the image.
