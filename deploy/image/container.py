@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BUILDAH = shlex.split(os.environ.get("BUILDAH", "buildah"))
-# docker's own size of /dev/shm.
+# Process 1 begins as this; what it mounts is gone with it. The size of /dev/shm is Docker's own.
 FURNISH = """
 set -e
 root=$1 own_network=$2; shift 2
@@ -115,13 +115,13 @@ class Container:
         inside = ["nsenter", f"--target={self._first()}", "--pid", "--mount", "--ipc", "--net", "--root", "--wd"]
         return subprocess.run([*inside, *self._image.line(command, self._variables)], capture_output=True, text=True, check=False)
 
-    def await_healthy(self, seconds: float = 180) -> float:
+    def await_healthy(self, seconds: float = 300) -> float:
         """Ask the image's own health check until it agrees; returns the seconds since the start of waiting."""
         kind, *check = self._image.config["Healthcheck"]["Test"]
         assert kind == "CMD"
         began = time.monotonic()
-        while self._process.poll() is None and time.monotonic() - began < seconds:
-            if self._first() and self.run(*check).returncode == 0:
+        while time.monotonic() - began < seconds:
+            if self.run(*check).returncode == 0:
                 return time.monotonic() - began
             time.sleep(0.2)
         raise ContainerError(f"{self._image.name} did not become healthy: {self.said}")
@@ -141,12 +141,16 @@ class Container:
         self._process.wait()
 
     def _first(self) -> int:
-        """Process 1 of the container, by its number here; 0 before it is there."""
-        try:
-            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        except OSError:  # it has ended
-            return 0
-        return int(children[0]) if children else 0
+        """Process 1 of the container, by its number here; waits until it is in the container's root. Raises ContainerError."""
+        while self._process.poll() is None:
+            try:
+                (first,) = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+                if os.readlink(f"/proc/{first}/root") != "/":
+                    return int(first)
+            except (OSError, ValueError):  # not there yet, or no more
+                pass
+            time.sleep(0.01)
+        raise ContainerError(f"{self._image.name} has ended: {self.said}")
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def bake(version: Path) -> None:
             "--file", str(file), "--tag", WITH_MODEL, str(version))  # fmt: skip
 
 
-def rehearse(folder: Path) -> Mapping[str, Any]:
+def rehearse(folder: Path) -> dict[str, Any]:
     """All of it, in a folder that the containers' user can enter."""
     data = folder / "data"
     data.mkdir()
@@ -102,10 +101,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         try:
-            print(json.dumps(rehearse(Path(folder)), indent=2))
+            done = rehearse(Path(folder))
         except ContainerError as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1
+    for way in ("mounted", "baked"):
+        done[way]["prediction"] = done[way].pop("answers")["/v1/predict"]
+    print(json.dumps(done, indent=2))
     return 0
 
 

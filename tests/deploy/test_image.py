@@ -120,8 +120,8 @@ def test_one_trains_and_the_other_answers(images: None, folder: Path) -> None:
 
 
 @for_real
-def test_a_registry_is_named_by_its_address(images: None, folder: Path, bucket: Bucket) -> None:
-    registry = Registry(f"{bucket.uri}/models")
+def test_a_registry_is_named_by_its_address(images: None, folder: Path, s3: Bucket) -> None:
+    registry = Registry(f"{s3.uri}/models")
     registry.publish(boosted_artifact(folder / "model", version=FIRST), NAME)
     registry.promote(NAME, FIRST, "champion", "test")
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
