@@ -42,6 +42,7 @@ bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvi
 
 bench-memory: install  ## memory of a replica over a million requests (needs wrk)
 	@$(BIN)/python -m benchmarks.serve_memory $(ARGS)
+
 image:  ## build the images and run them, without Docker (needs root, buildah, debootstrap; docs/image.md)
 	BASE_IMAGE=$${BASE_IMAGE-debian-root} deploy/image/build.sh
 	$(PYTHON) -m deploy.image.rehearse
@@ -55,5 +56,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the images' loc
 		--output-file deploy/image/pipeline.lock
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 
-.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory lock
-.PHONY: help install demo test lint format bench-process bench-train bench-serve image lock
+.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory image lock
