@@ -43,8 +43,17 @@ bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvi
 bench-memory: install  ## memory of a replica over a million requests (needs wrk)
 	@$(BIN)/python -m benchmarks.serve_memory $(ARGS)
 
-lock:  ## resolve pyproject.toml anew into requirements.lock (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --no-header \
-		--quiet $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
+image:  ## build the images and run them, without Docker (needs root, buildah, debootstrap; docs/image.md)
+	BASE_IMAGE=$${BASE_IMAGE-debian-root} deploy/image/build.sh
+	$(PYTHON) -m deploy.image.rehearse
 
-.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+# The images' locks: the same versions, of fewer packages.
+lock:  ## resolve pyproject.toml anew into requirements.lock and the images' locks (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
+	$(COMPILE) --all-extras $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraints requirements.lock --extra serve pyproject.toml --output-file deploy/image/serving.lock
+	$(COMPILE) --constraints requirements.lock --extra pipeline --extra serve --extra sql --extra bigquery --extra aws pyproject.toml \
+		--output-file deploy/image/pipeline.lock
+	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
+
+.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory image lock

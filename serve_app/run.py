@@ -161,6 +161,8 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
 
     from serve_app.app import NAME, build
 
+    # Ray has taken SIGTERM for itself, and takes it once more when it deploys.
+    stopped.arm()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     http = HTTPOptions(host=options.host, port=options.port)
     with cluster.guest(options, NAME) if joins else _alone(options):

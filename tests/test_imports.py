@@ -15,7 +15,7 @@ FORBIDDEN = {
     "registry": {"ray", "fastapi", "pipeline", "serve_app", *TRAINING},
     # But for the command line, which starts the service: see ENTRANCE.
     "pipeline": {"serve_app"},
-    "serve_app": {"pipeline", *TRAINING - {"xgboost"}},
+    "serve_app": {"pipeline", *TRAINING},
 }
 ENTRANCE = ("pipeline/cli.py", "serve_app")
 # numpy and pyarrow, besides Python's own library and the package itself.
