@@ -16,6 +16,13 @@ install: .venv/installed  ## make the virtual environment .venv from the hashed 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+airflow: .venv-airflow/installed  ## make the virtual environment .venv-airflow for the tests of the schedule, from a hashed lock file of its own
+
+.venv-airflow/installed: deploy/airflow/requirements.lock
+	@$(PYTHON) -m venv .venv-airflow
+	@.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 demo: install  ## the whole main job on 40,000 generated listings, in about a minute
 	@$(BIN)/nightprice demo
 
@@ -49,11 +56,12 @@ image:  ## build the images and run them, without Docker (needs root, buildah, d
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 # The images' locks: the same versions, of fewer packages.
-lock:  ## resolve pyproject.toml anew into requirements.lock and the images' locks (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
+lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of the images and of Airflow (needs uv; LOCK_OPTIONS=--upgrade for newer versions)
 	$(COMPILE) --all-extras $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
 	$(COMPILE) --constraints requirements.lock --extra serve pyproject.toml --output-file deploy/image/serving.lock
 	$(COMPILE) --constraints requirements.lock --extra pipeline --extra serve --extra sql --extra bigquery --extra aws pyproject.toml \
 		--output-file deploy/image/pipeline.lock
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
+	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install demo test lint format bench-process bench-train bench-serve bench-memory image lock
+.PHONY: help install airflow demo test lint format bench-process bench-train bench-serve bench-memory image lock

@@ -127,10 +127,13 @@ class RayJobOperator(BaseOperator):
         return name
 
     def _can_be_followed(self, job: Job) -> bool:
-        """Whether a job runs, has succeeded, or may still start. One given up while it was waiting ends as soon as it starts."""
+        """Whether a job runs, may still start, or has ended with what counts for this try too.
+
+        One that was given up while it was waiting ends as soon as it starts.
+        """
         if job["status"] == "PENDING":
             return age(job) <= self.start_timeout.total_seconds()
-        return job["status"] in ("RUNNING", "SUCCEEDED")
+        return job["status"] in ("RUNNING", "SUCCEEDED") or job["driver_exit_code"] in (*self.skip_on_exit_code, *self.fail_on_exit_code)
 
     def _fail(self, job: Job, log: str) -> NoReturn:
         code = job["driver_exit_code"]

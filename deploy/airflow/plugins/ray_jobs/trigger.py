@@ -42,8 +42,10 @@ class RayJobTrigger(BaseTrigger):
         try:
             if problem := await self._follow(await self._cluster()):
                 event["given_up"] = problem
-        except JobsError as error:
+        except Unreachable as error:
             event["unfollowed"] = f"{error} Job {self.submission_id} may go on; another try follows it."
+        except JobsError as error:
+            event["unfollowed"] = str(error)
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
