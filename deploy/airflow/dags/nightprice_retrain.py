@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, Variable
-from ray_jobs.operator import RayJobOperator
+from ray_job_operator import RayJobOperator
 
 SETTINGS = {
     "source": "raw listings: the --source of process",

@@ -2,7 +2,7 @@
 
 import time
 
-from ray_jobs.client import Job, RayJobs
+from ray_jobs import Job, RayJobs
 
 
 class Waiting:

@@ -1,4 +1,4 @@
-"""Ray's Jobs REST API, as much of it as a scheduler needs, with the HTTP client that Airflow brings."""
+"""Ray's Jobs REST API, as much of it as a scheduler needs, with the HTTP client that Airflow brings; nothing of Ray is installed here."""
 
 import json
 from dataclasses import dataclass, field

@@ -8,8 +8,8 @@ from typing import Any
 from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from ray_jobs.client import ENDED, Job, JobsError, RayJobs, Unreachable
-from ray_jobs.waiting import Waiting
+from ray_jobs import ENDED, Job, JobsError, RayJobs, Unreachable
+from ray_job_waiting import Waiting
 
 # A head that restarts, or a network that is mended, is back by then.
 PATIENCE_S = 300.0

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from ray_jobs.client import Job, JobsError, RayJobs, TokenRefused
-from ray_jobs.trigger import RayJobTrigger
-from ray_jobs.waiting import age
+from ray_jobs import Job, JobsError, RayJobs, TokenRefused
+from ray_job_trigger import RayJobTrigger
+from ray_job_waiting import age
 
 LAST_LINES = 20
 
