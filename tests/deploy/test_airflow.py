@@ -1,129 +1,237 @@
-"""The retraining under a real Airflow, in an environment of its own, against a real Ray head: `make airflow` makes the one."""
+"""The retraining under a real Airflow, against a real Ray head: whole, and whatever can go wrong with a job.
+
+Name the Python of an environment with Airflow, as `make airflow` makes one, in NIGHTPRICE_TEST_AIRFLOW.
+"""
 
 import json
 import os
-import subprocess
-import sys
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.generate import generate
-from tests.ray_head_rig import ROOT, Cluster, free_ports
+from registry.registry import Registry
+from tests.deploy.airflow_rig import Airflow, make_airflow
+from tests.ray_head_rig import Cluster
+from tests.until import until
 
 PYTHON = os.environ.get("NIGHTPRICE_TEST_AIRFLOW")
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="NIGHTPRICE_TEST_AIRFLOW names no Python with Airflow (make airflow)")
-SOURCES = ROOT / "deploy/airflow"
-# A job of the test's own making, so that it can fail, wait and be refused at will.
-ONE_JOB = """
+SETTINGS = {
+    "source": "nothing",
+    "sink": "nothing",
+    "registry": "nothing",
+    "runtime_env": {"env_vars": {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}},
+}
+JOBS = """
 from datetime import timedelta
 from airflow.sdk import DAG
 from ray_job_operator import RayJobOperator
 
-def dag(name, **options):
-    with DAG(name, schedule=None, params={"script": ""}) as made:
-        RayJobOperator(
-            task_id="job", command=["python", "-c", "{{ params.script }}"], poll_interval=timedelta(seconds=0.5),
-            retries=1, retry_delay=timedelta(seconds=1), skip_on_exit_code=(3,), fail_on_exit_code=(2,), **options
-        )
-    return made
+def job(name, script, **options):
+    common = {"poll_interval": timedelta(seconds=0.5), "retry_delay": timedelta(seconds=1)}
+    return RayJobOperator(task_id=name, command=["python", "-uc", script], **common, **options)
 
-one_job = dag("one_job")
-big_job = dag("big_job", options={"entrypoint_num_cpus": 64}, start_timeout=timedelta(seconds=2))
-slow_job = dag("slow_job", execution_timeout=timedelta(seconds=1))
+with DAG("endings", schedule=None):
+    final = {"fail_on_exit_code": (2,), "skip_on_exit_code": (3,), "retries": 1}
+    job("failing", "print('the reason why'); exit(1)", **final)
+    job("misused", "exit(2)", **final)
+    job("refused", "exit(3)", **final)
+    job("too_big", "pass", options={"entrypoint_num_cpus": 64}, start_timeout=timedelta(seconds=6), retries=1)
+    job("unplaced", "import ray; ray.get(ray.util.placement_group([{'CPU': 48}]).ready())", start_timeout=timedelta(seconds=6))
+    job("too_long", "import time; time.sleep(600)", execution_timeout=timedelta(seconds=12))
+
+with DAG("waiting", schedule=None, params={"file": ""}):
+    job("job", "import os, time; print('so far')\\nwhile not os.path.exists('{{ params.file }}'): time.sleep(0.1)\\nprint('done')")
 """
+# Tries of one task, one after another; what became of each is printed.
+TRIES = """
+import json, sys, time
+from types import SimpleNamespace
+from airflow.sdk.exceptions import TaskDeferred
+from ray_job_operator import RayJobOperator
 
+def attempt(number, conn_id="ray_default", max_tries=2, command=("python", "-c", "import time; time.sleep(600)")):
+    ti = SimpleNamespace(dag_id="a dag", task_id="task", run_id="now", map_index=-1, max_tries=max_tries, try_number=number)
+    operator = RayJobOperator(task_id="task", command=command, conn_id=conn_id)
+    try:
+        operator.execute({"ti": ti})
+    except TaskDeferred as deferred:
+        print("RESULT", deferred.trigger.submission_id)
+    except Exception as error:
+        print("RESULT", type(error).__name__, error)
+    return operator
 
-@dataclass(frozen=True)
-class Airflow:
-    """An Airflow with the DAG, its plugins and a database of its own."""
-
-    environment: dict[str, str]
-
-    def run(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """`airflow …`"""
-        return self.python("-m", "airflow", *line, **variables)
-
-    def python(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        environment = self.environment | variables
-        return subprocess.run([str(PYTHON), *line], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=180)
-
-    def test(self, dag: str, conf: dict[str, Any], **variables: str) -> tuple[dict[str, str], str]:
-        """The states of the tasks after `airflow dags test`, and all that it printed."""
-        done = self.run("dags", "test", dag, "--conf", json.dumps(conf), **variables)
-        states = self.python("-c", LAST_STATES, dag)
-        assert states.returncode == 0, done.stdout + done.stderr + states.stderr
-        return json.loads(states.stdout.splitlines()[-1]), done.stdout + done.stderr
-
-
-LAST_STATES = """
-import json, sys
-from sqlalchemy import select
-from airflow.models.dagrun import DagRun
-from airflow.utils.session import create_session
-with create_session() as session:
-    run = session.scalars(select(DagRun).where(DagRun.dag_id == sys.argv[1]).order_by(DagRun.id.desc()).limit(1)).one()
-    print(json.dumps({"run": run.state} | {ti.task_id: ti.state for ti in run.get_task_instances(session=session)}))
+attempt(1)
+second = attempt(2)
+second.on_kill()
+jobs, name = second._cluster, second._submission_id
+while jobs.find(name)["status"] != "STOPPED":
+    time.sleep(0.1)
+attempt(3).on_kill()
+attempt(4, max_tries=5).on_kill()
+for conn_id in ("wrong_token", "nobody", "unheard_of"):
+    attempt(1, conn_id)
 """
 
 
 @pytest.fixture(scope="module")
 def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    home = tmp_path_factory.mktemp("airflow")
-    (home / "dags").mkdir()
-    (home / "dags/nightprice_retrain.py").symlink_to(SOURCES / "dags/nightprice_retrain.py")
-    (home / "dags/one_job.py").write_text(ONE_JOB)
-    host, port = cluster.dashboard.removeprefix("http://").split(":")
-    connection = {"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    found = Airflow(
-        kept
-        | {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(SOURCES / "plugins"),
-            "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection),
-            "AIRFLOW_VAR_NIGHTPRICE_RETRAIN": json.dumps({"source": "raw", "sink": "dataset", "registry": "models"}),
-        }
-    )
-    done = found.run("db", "migrate")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return found
+    return make_airflow(str(PYTHON), tmp_path_factory.mktemp("airflow"), cluster, SETTINGS, {"jobs.py": JOBS})
 
 
-def jobs(cluster: Cluster, *words: str) -> list[Any]:
-    """The jobs whose command has all of some words."""
-    return [job for job in cluster.get("/api/jobs/") if all(word in job["entrypoint"] for word in words)]
+def jobs(cluster: Cluster, dag: str, task: str) -> list[Any]:
+    """The jobs that a task has started, oldest first."""
+    found = [job for job in cluster.get("/api/jobs/") if (job["submission_id"] or "").startswith(f"{dag}.{task}.")]
+    return sorted(found, key=lambda job: job["start_time"])
 
 
-def test_the_dags_parse(airflow: Airflow) -> None:
+def test_every_dag_parses(airflow: Airflow) -> None:
     done = airflow.run("dags", "list-import-errors", "--output", "json", "--local")
 
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
-def test_a_whole_retraining(airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
+def test_settings_that_are_missing_or_unknown_are_named(airflow: Airflow) -> None:
+    wrong = json.dumps({"source": "raw", "sinc": "dataset", "registry": "models"})
+
+    done = airflow.run("dags", "list-import-errors", "--output", "json", "--local", AIRFLOW_VAR_NIGHTPRICE_RETRAIN=wrong)
+
+    assert "nightprice_retrain lacks sink and has the unknown sinc. It is a JSON object with source, sink, registry, workers" in done.stdout
+
+
+def test_a_retraining_and_another_one_whose_model_is_refused(airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
     generate(1_000, tmp_path / "raw", shards=2)
     conf = {name: str(tmp_path / folder) for name, folder in (("source", "raw"), ("sink", "dataset"), ("registry", "models"))}
+    steps = ("process", "train", "promote")
 
     states, said = airflow.test("nightprice_retrain", conf)
 
-    open("/tmp/whole.txt","w").write(said)
-    assert states == {"run": "success", "process": "success", "train": "success", "promote": "success"}
+    assert states == {"run": "success"} | dict.fromkeys(steps, "success"), said
+    first = Registry(conf["registry"]).current("listing-price", "champion")
+    assert first is not None
+    assert said.count("Training xgboost on") == 1
+    assert [job["metadata"]["job_name"] for step in steps for job in jobs(cluster, "nightprice_retrain", step)] == [
+        f"nightprice {step}" for step in steps
+    ]
+
+    states, said = airflow.test("nightprice_retrain", conf)
+
+    assert states == {"run": "success", "process": "success", "train": "success", "promote": "skipped"}, said
+    assert "was not promoted" in said
+    assert len(Registry(conf["registry"]).versions("listing-price")) == 2
+    assert Registry(conf["registry"]).current("listing-price", "champion") == first
 
 
-def test_a_failing_job_fails_the_task_with_its_last_lines(airflow: Airflow, cluster: Cluster) -> None:
-    states, said = airflow.test("one_job", {"script": "print('the reason why'); exit(1)"})
+@pytest.fixture(scope="module")
+def endings(airflow: Airflow) -> tuple[dict[str, str], str]:
+    """How a run ended whose tasks each end otherwise, and what it printed."""
+    return airflow.test("endings", {})
 
-    assert states == {"run": "failed", "job": "failed"}, said
-    open("/tmp/fail.txt","w").write(said)
+
+@pytest.mark.parametrize(
+    ("task", "state", "tries"),
+    [("failing", "failed", 2), ("misused", "failed", 1), ("refused", "skipped", 1)],
+)
+def test_an_exit_code_decides(endings: Any, cluster: Cluster, task: str, state: str, tries: int) -> None:
+    states, said = endings
+
+    assert states[task] == state, said
+    assert [job["status"] for job in jobs(cluster, "endings", task)] == ["FAILED"] * tries
 
 
-def test_no_room(airflow: Airflow, cluster: Cluster) -> None:
-    states, said = airflow.test("big_job", {"script": "1"})
+def test_a_failed_task_says_the_last_lines_of_its_job(endings: Any, cluster: Cluster) -> None:
+    first, second = (job["submission_id"] for job in jobs(cluster, "endings", "failing"))
 
-    open("/tmp/room.txt","w").write(said)
-    assert states == {"run": "failed", "job": "failed"}, said
+    assert second == f"{first}-2"
+    for name in (first, second):
+        assert re.search(rf"Exception: Job {re.escape(name)}: FAILED, exit code 1. Its last lines:\n(.*\n)*?the reason why\n", endings[1])
+
+
+@pytest.mark.parametrize(("task", "asked"), [("too_big", r"\{'CPU': 64\.0\}"), ("unplaced", r"\{'CPU': 48\.0\}")])
+def test_a_job_that_finds_no_room_fails_with_what_it_waits_for(endings: Any, cluster: Cluster, task: str, asked: str) -> None:
+    states, said = endings
+
+    assert states[task] == "failed", said
+    names = [re.escape(job["submission_id"]) for job in jobs(cluster, "endings", task)]
+    assert re.search(rf"Job {names[-1]} (did not start|found no room for its workers) within 6 s\.", said)
+    assert re.search(rf"Total Usage:\n(.*\n)*?Pending Demands:\n(.*\n)*? {asked}", said)
+
+
+def test_a_job_over_its_time_is_stopped(endings: Any, cluster: Cluster) -> None:
+    states, said = endings
+
+    assert states["too_long"] == "failed", said
+    assert "did not end within 12 s." in said
+    (job,) = jobs(cluster, "endings", "too_long")
+    until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED")
+
+
+@pytest.fixture(scope="module")
+def tries(airflow: Airflow) -> list[str]:
+    done = airflow.python("-c", TRIES, PYTHONPATH=airflow.environment["AIRFLOW__CORE__PLUGINS_FOLDER"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
+
+
+def test_a_retry_follows_the_job_and_starts_another_only_if_that_was_stopped(tries: list[str], cluster: Cluster) -> None:
+    first, second, third, cleared = tries[:4]
+
+    assert first.startswith("a-dag.task.now-")
+    assert second == first
+    assert third == f"{first}-2"
+    assert cleared not in (first, third)
+    assert Counter(job["submission_id"] for job in jobs(cluster, "a-dag", "task")) == {first: 1, third: 1, cleared: 1}
+
+
+def test_a_wrong_connection_is_said_in_a_sentence(tries: list[str], cluster: Cluster) -> None:
+    wrong_token, nobody, unheard_of = tries[4:]
+
+    assert (
+        wrong_token
+        == f"AirflowFailException {cluster.dashboard} refuses the token. Put the cluster's token into the connection's password."
+    )
+    assert re.fullmatch(
+        r"AirflowException No Ray dashboard answers at http://\S+: .*refused.* Check the connection's host and port\.", nobody
+    )
+    assert "unheard_of" in unheard_of
+
+
+@pytest.fixture
+def running(airflow: Airflow) -> Iterator[ExitStack]:
+    """Airflow's own processes but the triggerer, which the test starts."""
+    with ExitStack() as stack:
+        for component in ("api-server", "dag-processor", "scheduler"):
+            stack.enter_context(airflow.started(component))
+        yield stack
+
+
+def shown(airflow: Airflow, attempt: int) -> list[list[str]]:
+    """What each triggerer has brought into the log of a try."""
+    files = sorted(airflow.home.glob(f"logs/dag_id=waiting/**/attempt={attempt}.log.trigger.*.log"))
+    return [[json.loads(line)["event"] for line in file.read_text().splitlines()] for file in files]
+
+
+def test_a_job_outlives_its_triggerer_but_not_its_task(running: ExitStack, airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
+    done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"file": str(tmp_path / "file")}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with airflow.started("triggerer"):
+        until(lambda: any("so far" in events for events in shown(airflow, 1)), 180)
+    (job,) = jobs(cluster, "waiting", "job")
+    assert job["status"] == "RUNNING"
+
+    running.enter_context(airflow.started("triggerer"))
+    until(lambda: len(shown(airflow, 1)) == 2, 180)
+    assert airflow.run("tasks", "clear", "waiting", "--yes").returncode == 0
+
+    until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 180)
+    until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 180)
+    (tmp_path / "file").touch()
+    until(lambda: airflow.states("waiting")["run"] == "success", 180)
+    assert Counter(event for events in shown(airflow, 1) for event in events)["so far"] == 1
+    assert Counter(event for events in shown(airflow, 2) for event in events) >= Counter(["so far", "done"])

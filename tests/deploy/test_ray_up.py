@@ -8,8 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from pipeline.generate import generate
 from tests.deploy.hosts import KEY, SSHD, Host, host_environment, hosts
 from tests.deploy.test_cluster import ROOT, node_env
+from tests.until import until
 
 pytestmark = [
     pytest.mark.skipif("NIGHTPRICE_TEST_CLUSTER" not in os.environ, reason="NIGHTPRICE_TEST_CLUSTER=1 starts a cluster of three hosts"),
@@ -66,14 +66,6 @@ class Operator:
     def predict(self, node: Host) -> Any:
         """What the service answers at a node."""
         return json.loads(self.run("curl", "-sS", f"http://{node.address}:8000/v1/predict", "--json", json.dumps(LISTING)))
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for an event that only asking tells."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")

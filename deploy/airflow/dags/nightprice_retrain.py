@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, Variable
+
 from ray_job_operator import RayJobOperator
 
 SETTINGS = {
@@ -24,7 +25,7 @@ DEFAULTS = {"workers": 1, "schedule": "0 4 * * 1", "runtime_env": {}}
 def settings() -> dict[str, Any]:
     """The variable `nightprice_retrain`, with defaults. Raises ValueError for what is missing or unknown."""
     given = Variable.get("nightprice_retrain", default={}, deserialize_json=True)
-    found = DEFAULTS | given
+    found: dict[str, Any] = DEFAULTS | given
     missing, unknown = SETTINGS.keys() - found.keys(), found.keys() - SETTINGS.keys()
     if missing or unknown:
         wrong = [f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("has the unknown", unknown)) if names]
@@ -62,11 +63,10 @@ with DAG(
     tags=["nightprice"],
 ):
     env = found["runtime_env"]
+    source, sink, workers = "{{ params.source }}", "{{ params.sink }}", "{{ params.workers }}"
     registry = ("--registry", "{{ params.registry }}")
-    process = step(
-        "process", "--source", "{{ params.source }}", "--sink", "{{ params.sink }}", runtime_env=env, result_keys=("version", "rows", "reasons")
-    )
-    train = step("train", "--data", "{{ params.sink }}", "--workers", "{{ params.workers }}", *registry, runtime_env=env)
+    process = step("process", "--source", source, "--sink", sink, runtime_env=env, result_keys=("version", "rows", "reasons"))
+    train = step("train", "--data", sink, "--workers", workers, *registry, runtime_env=env)
     model = "{{ ti.xcom_pull(task_ids='train')['model'] }}"
     # Refused by the gate is a result: the champion stays, and the task is skipped.
     promote = step("promote", model, "--if-better", "--reason", "scheduled", *registry, runtime_env=env, skip_on_exit_code=(3,))

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from ray_jobs import Job, JobsError, RayJobs, TokenRefused
 from ray_job_trigger import RayJobTrigger
 from ray_job_waiting import age
+from ray_jobs import Job, JobsError, RayJobs, TokenRefused
 
 LAST_LINES = 20
 
@@ -70,7 +70,7 @@ class RayJobOperator(BaseOperator):
         self._submission_id: str | None = None
         self._killed = False
 
-    def execute(self, context: Context) -> NoReturn:
+    def execute(self, context: Context) -> None:
         with _one_sentence():
             self._cluster = self._connect()
             self._submission_id = self._follow_or_submit(self._cluster, submission_id(context["ti"]))
@@ -78,9 +78,7 @@ class RayJobOperator(BaseOperator):
             # Killed while the request was on its way: there was nothing to stop yet.
             self.on_kill()
             raise AirflowFailException(f"Job {self._submission_id} was stopped, because the task was killed.")
-        limit = self.execution_timeout and self.execution_timeout.total_seconds()
-        waits = self.poll_interval.total_seconds(), self.start_timeout.total_seconds()
-        self.defer(trigger=RayJobTrigger(self.conn_id, self._submission_id, *waits, limit), method_name="execute_complete")
+        self.defer(trigger=self._trigger(context["ti"], self._submission_id), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Mapping[str, str]) -> dict[str, Any] | None:
         """The job's result, once the trigger has fired. Raises for a job that has failed, was stopped or was given up."""
@@ -118,13 +116,24 @@ class RayJobOperator(BaseOperator):
             if self._can_be_followed(job):
                 self.log.info("Following Ray job %s, which an earlier try has started: %s.", name, job["status"])
                 return name
-            self.log.info("Ray job %s of an earlier try is over: %s.", name, job["status"])
+            self.log.info("Ray job %s of an earlier try is %s: starting another.", name, job["status"])
             number += 1
             name = f"{first}-{number}"
         request = {"runtime_env": self.runtime_env, "metadata": self.metadata, **(self.options or {})}
         self.log.info("Submitting Ray job %s to %s: %s", name, jobs.address, shlex.join(self.command))
         jobs.submit(name, entrypoint=shlex.join(self.command), **request)
         return name
+
+    def _trigger(self, ti: Any, name: str) -> RayJobTrigger:
+        task = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        return RayJobTrigger(
+            self.conn_id,
+            name,
+            bookmark={"key": f"log_shown_{ti.try_number}", **task},
+            poll_interval=self.poll_interval.total_seconds(),
+            start_timeout=self.start_timeout.total_seconds(),
+            run_timeout=self.execution_timeout.total_seconds() if self.execution_timeout else None,
+        )
 
     def _can_be_followed(self, job: Job) -> bool:
         """Whether a job runs, may still start, or has ended with what counts for this try too.
@@ -133,7 +142,7 @@ class RayJobOperator(BaseOperator):
         """
         if job["status"] == "PENDING":
             return age(job) <= self.start_timeout.total_seconds()
-        return job["status"] in ("RUNNING", "SUCCEEDED") or job["driver_exit_code"] in (*self.skip_on_exit_code, *self.fail_on_exit_code)
+        return job["status"] in {"RUNNING", "SUCCEEDED"} or job["driver_exit_code"] in (*self.skip_on_exit_code, *self.fail_on_exit_code)
 
     def _fail(self, job: Job, log: str) -> NoReturn:
         code = job["driver_exit_code"]
@@ -147,12 +156,11 @@ class RayJobOperator(BaseOperator):
         raise AirflowFailException(message) if code in self.fail_on_exit_code else AirflowException(message)
 
 
-def submission_id(task_instance: Any) -> str:
+def submission_id(ti: Any) -> str:
     """The id of a task's first job, the same for every retry of it, and another one once the task was cleared.
 
     `max_tries` grows when a task is cleared, and at no other time.
     """
-    ti = task_instance
     key = json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.max_tries])
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{ti.dag_id}.{ti.task_id}.{ti.run_id}")
     return f"{readable[:150]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

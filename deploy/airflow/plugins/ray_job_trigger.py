@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from airflow.sdk import Connection
+from airflow.sdk import BaseXCom, Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from ray_jobs import ENDED, Job, JobsError, RayJobs, Unreachable
 from ray_job_waiting import Waiting
+from ray_jobs import ENDED, Job, JobsError, RayJobs, Unreachable
 
 # A head that restarts, or a network that is mended, is back by then.
 PATIENCE_S = 300.0
@@ -20,21 +20,31 @@ class RayJobTrigger(BaseTrigger):
 
     Fires once, with the `submission_id` and, if the job must be stopped, why it was `given_up`, or, if it goes on, why it can't be
     followed (`unfollowed`). A triggerer that restarts leaves the job alone; whoever ends the deferred task ends the job.
+
+    :param bookmark: the place of the XCom that says, to the next triggerer too, how much of the log this try has shown.
+    :param start_timeout, run_timeout: see `Waiting`.
     """
 
     def __init__(
-        self, conn_id: str, submission_id: str, poll_interval: float, start_timeout: float, run_timeout: float | None = None
+        self,
+        conn_id: str,
+        submission_id: str,
+        bookmark: Mapping[str, Any],
+        *,
+        poll_interval: float,
+        start_timeout: float,
+        run_timeout: float | None = None,
     ) -> None:
         super().__init__()
         self.conn_id = conn_id
         self.submission_id = submission_id
+        self.bookmark = bookmark
         self.poll_interval = poll_interval
         self.start_timeout = start_timeout
         self.run_timeout = run_timeout
-        self._shown = 0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("conn_id", "submission_id", "poll_interval", "start_timeout", "run_timeout")
+        names = ("conn_id", "submission_id", "bookmark", "poll_interval", "start_timeout", "run_timeout")
         return f"{RayJobTrigger.__module__}.{RayJobTrigger.__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -59,11 +69,13 @@ class RayJobTrigger(BaseTrigger):
     async def _follow(self, jobs: RayJobs) -> str | None:
         """Why the job must be given up, or None once it has ended."""
         waiting = Waiting(self.start_timeout, self.run_timeout)
+        shown = int(await BaseXCom.aget_one(**self.bookmark) or 0)
         answered = time.monotonic()
         while True:
             try:
                 # Few and short requests: a thread each, and one client for both sides of the deferral.
-                job = await asyncio.to_thread(self._look, jobs)
+                job, log = await asyncio.to_thread(self._look, jobs)
+                shown = await self._show(log, shown)
                 problem = await asyncio.to_thread(waiting.problem, jobs, job)
                 if problem or job["status"] in ENDED:
                     return problem
@@ -74,18 +86,19 @@ class RayJobTrigger(BaseTrigger):
                 self.log.warning("%s The job goes on; trying again.", error)
             await asyncio.sleep(self.poll_interval)
 
-    def _look(self, jobs: RayJobs) -> Job:
-        """The job, after showing what is new in its log. Raises JobsError if the cluster does not know it."""
+    def _look(self, jobs: RayJobs) -> tuple[Job, str]:
+        """The job, and of its log all whole lines. Raises JobsError if the cluster does not know it."""
         job = jobs.find(self.submission_id)
         if job is None:
             raise JobsError(f"The cluster at {jobs.address} does not know job {self.submission_id}: it was started anew since.")
         # The log after the status: the log of a job that has ended is whole.
         log = jobs.log(self.submission_id)
-        self._show(log if job["status"] in ENDED else log[: log.rfind("\n") + 1])
-        return job
+        return job, log if job["status"] in ENDED else log[: log.rfind("\n") + 1]
 
-    def _show(self, log: str) -> None:
-        """Log the lines that were not shown yet."""
-        for line in log[self._shown :].splitlines():
+    async def _show(self, log: str, shown: int) -> int:
+        """Log what comes after the first `shown` characters; returns how many are shown then."""
+        for line in log[shown:].splitlines():
             self.log.info("%s", line)
-        self._shown = max(self._shown, len(log))
+        if len(log) > shown:
+            await BaseXCom.aset(value=len(log), **self.bookmark)
+        return max(shown, len(log))

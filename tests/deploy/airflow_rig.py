@@ -1,0 +1,97 @@
+"""A real Airflow for the tests: an environment of its own, called by subprocess, with a home and a database of its own."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.ray_head_rig import ROOT, Cluster, free_ports
+
+SOURCES = ROOT / "deploy/airflow"
+COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+LAST_STATES = """
+import json, sys
+from sqlalchemy import select
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+with create_session() as session:
+    run = session.scalars(select(DagRun).where(DagRun.dag_id == sys.argv[1]).order_by(DagRun.id.desc()).limit(1)).one()
+    print(json.dumps({"run": run.state} | {ti.task_id: ti.state for ti in run.get_task_instances(session=session)}))
+"""
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """An Airflow with the project's DAG and plugins."""
+
+    executable: str
+    home: Path
+    environment: Mapping[str, str]
+
+    def run(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """`airflow …`"""
+        return self.python("-m", "airflow", *line, **variables)
+
+    def python(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """`python …`, with Airflow to import."""
+        line, environment = (self.executable, *line), {**self.environment, **variables}
+        return subprocess.run(line, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    def test(self, dag: str, conf: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+        """The states of the run and of its tasks after `airflow dags test`, and all that it printed."""
+        done = self.run("dags", "test", dag, "--conf", json.dumps(conf))
+        return self.states(dag), done.stdout + done.stderr
+
+    def states(self, dag: str) -> dict[str, str]:
+        """The states of a DAG's last run and of its tasks."""
+        asked = self.python("-c", LAST_STATES, dag)
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+        found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
+        return found
+
+    @contextmanager
+    def started(self, component: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """One of Airflow's own processes, until the end of the block."""
+        with (self.home / f"{component}.log").open("ab") as log:
+            line = [self.executable, "-m", "airflow", component]
+            process = subprocess.Popen(line, cwd="/", env=self.environment, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mapping[str, Any], dags: Mapping[str, str]) -> Airflow:
+    """An Airflow that knows a cluster, with the project's DAG, its settings, and DAGs of a test's own by file name."""
+    (home / "dags").mkdir()
+    (home / "dags/nightprice_retrain.py").symlink_to(SOURCES / "dags/nightprice_retrain.py")
+    for name, text in dags.items():
+        (home / "dags" / name).write_text(text)
+    host, port = cluster.dashboard.removeprefix("http://").split(":")
+    (api,) = free_ports(1)
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")} | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__PARALLELISM": "1",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(SOURCES / "plugins"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(api),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": cluster.token,
+        "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}),
+        "AIRFLOW_CONN_WRONG_TOKEN": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": "wrong" * 10}),
+        "AIRFLOW_CONN_NOBODY": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": free_ports(1)[0]}),
+        "AIRFLOW_CONN_OTHER_SERVICE": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": api}),
+        "AIRFLOW_VAR_NIGHTPRICE_RETRAIN": json.dumps(settings),
+    }
+    found = Airflow(executable, home, environment)
+    done = found.run("db", "migrate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return found
