@@ -39,7 +39,7 @@ class Airflow:
     def python(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """`python …`, with Airflow to import."""
         line, environment = (self.executable, *line), {**self.environment, **variables}
-        return subprocess.run(line, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(line, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=600)
 
     def test(self, dag: str, conf: Mapping[str, Any]) -> tuple[dict[str, str], str]:
         """The states of the run and of its tasks after `airflow dags test`, and all that it printed."""
@@ -77,8 +77,7 @@ def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mappin
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")} | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__PARALLELISM": "1",
+        "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(SOURCES / "plugins"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",

@@ -42,6 +42,7 @@ class RayJobTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.start_timeout = start_timeout
         self.run_timeout = run_timeout
+        self._shown: int | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("conn_id", "submission_id", "bookmark", "poll_interval", "start_timeout", "run_timeout")
@@ -69,13 +70,11 @@ class RayJobTrigger(BaseTrigger):
     async def _follow(self, jobs: RayJobs) -> str | None:
         """Why the job must be given up, or None once it has ended."""
         waiting = Waiting(self.start_timeout, self.run_timeout)
-        shown = int(await BaseXCom.aget_one(**self.bookmark) or 0)
         answered = time.monotonic()
         while True:
             try:
                 # Few and short requests: a thread each, and one client for both sides of the deferral.
-                job, log = await asyncio.to_thread(self._look, jobs)
-                shown = await self._show(log, shown)
+                job = await asyncio.to_thread(self._look, jobs)
                 problem = await asyncio.to_thread(waiting.problem, jobs, job)
                 if problem or job["status"] in ENDED:
                     return problem
@@ -86,19 +85,22 @@ class RayJobTrigger(BaseTrigger):
                 self.log.warning("%s The job goes on; trying again.", error)
             await asyncio.sleep(self.poll_interval)
 
-    def _look(self, jobs: RayJobs) -> tuple[Job, str]:
-        """The job, and of its log all whole lines. Raises JobsError if the cluster does not know it."""
+    def _look(self, jobs: RayJobs) -> Job:
+        """The job, after showing what is new in its log. Raises JobsError if the cluster does not know it."""
         job = jobs.find(self.submission_id)
         if job is None:
             raise JobsError(f"The cluster at {jobs.address} does not know job {self.submission_id}: it was started anew since.")
-        # The log after the status: the log of a job that has ended is whole.
+        # The log after the status: the log of a job that has ended is whole. Of another one, whole lines.
         log = jobs.log(self.submission_id)
-        return job, log if job["status"] in ENDED else log[: log.rfind("\n") + 1]
+        self._show(log if job["status"] in ENDED else log[: log.rfind("\n") + 1])
+        return job
 
-    async def _show(self, log: str, shown: int) -> int:
-        """Log what comes after the first `shown` characters; returns how many are shown then."""
-        for line in log[shown:].splitlines():
+    def _show(self, log: str) -> None:
+        """Log the lines that this try has not shown yet, be it by a triggerer before this one."""
+        if self._shown is None:
+            self._shown = int(BaseXCom.get_one(**self.bookmark) or 0)
+        for line in log[self._shown :].splitlines():
             self.log.info("%s", line)
-        if len(log) > shown:
-            await BaseXCom.aset(value=len(log), **self.bookmark)
-        return max(shown, len(log))
+        if len(log) > self._shown:
+            self._shown = len(log)
+            BaseXCom.set(value=self._shown, **self.bookmark)
