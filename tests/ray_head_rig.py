@@ -31,11 +31,14 @@ class Cluster:
 
     def submit(self, *arguments: object, **variables: str) -> "subprocess.CompletedProcess[str]":
         """`python deploy/submit.py …`"""
+        return self.run(sys.executable, ROOT / "deploy/submit.py", *arguments, **variables)
+
+    def run(self, *line: object, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """A command with what it needs to find the cluster."""
         hidden = ("RAY_ADDRESS", "PYTHONPATH")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.dashboard, **variables}
-        line = [sys.executable, str(ROOT / "deploy/submit.py"), *map(str, arguments)]
-        return subprocess.run(line, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run([*map(str, line)], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=300)
 
     def get(self, path: str) -> Any:
         """What the dashboard's API answers."""

@@ -82,7 +82,7 @@ for conn_id in ("wrong_token", "nobody", "unheard_of"):
 
 @pytest.fixture(scope="module")
 def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    return make_airflow(str(PYTHON), tmp_path_factory.mktemp("airflow"), cluster, SETTINGS, {"jobs.py": JOBS})
+    return make_airflow(str(Path(str(PYTHON)).absolute()), tmp_path_factory.mktemp("airflow"), cluster, SETTINGS, {"jobs.py": JOBS})
 
 
 def jobs(cluster: Cluster, dag: str, task: str) -> list[Any]:

@@ -1,14 +1,18 @@
 """The pipeline's steps as jobs of a running cluster with token authentication, and what its dashboard then says of them."""
 
 import json
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.generate import generate
-from tests.ray_head_rig import Cluster, free_ports
+from registry.registry import Registry
+from tests.ray_head_rig import ROOT, Cluster, free_ports
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,31 @@ def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, pr
     assert run["name"].startswith("listing-price-")
     assert run["name"].endswith("-xgboost")
     assert run["status"] == "FINISHED"
+
+
+def test_the_script_of_the_schedule_retrains_and_repeats_nothing_when_started_again(
+    cluster: Cluster, processed: Any, tmp_path: Path
+) -> None:
+    folder, _ = processed
+    (script,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/schedule.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "retrain.sh").write_text(script.replace("/opt/nightprice", str(ROOT)).replace("s3://bucket", str(tmp_path)))
+    (tmp_path / "raw").symlink_to(folder / "raw")
+    few = {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def retrain(run: str) -> list[str]:
+        done = cluster.run("bash", tmp_path / "retrain.sh", run, PATH=path, **few)
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = Registry(str(tmp_path / "models")).current("listing-price", "champion")
+        assert record is not None
+        return [json.loads((tmp_path / "dataset/manifest.json").read_text())["version"], record.version, record.why]
+
+    first = retrain("week-1")
+
+    assert "scheduled there is no champion yet" in first[2]
+    assert retrain("week-1") == first
+    # The same listings give the same model, which is not better: refused, and no failure.
+    dataset, *champion = retrain("week-2")
+    assert dataset != first[0]
+    assert champion == first[1:]
+    assert cluster.job("week-2-promote")["driver_exit_code"] == 3
