@@ -91,6 +91,7 @@ def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mappin
         "AIRFLOW_VAR_NIGHTPRICE_RETRAIN": json.dumps(settings),
     }
     found = Airflow(executable, home, environment)
-    done = found.run("db", "migrate")
-    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (("db", "migrate"), ("dags", "reserialize")):
+        done = found.run(*line)
+        assert done.returncode == 0, done.stdout + done.stderr
     return found
