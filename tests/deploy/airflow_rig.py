@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import Any
 from tests.ray_head_rig import ROOT, Cluster, free_ports
 
 SOURCES = ROOT / "deploy/airflow"
-COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 LAST_STATES = """
 import json, sys
 from sqlalchemy import select
@@ -52,6 +52,11 @@ class Airflow:
         assert asked.returncode == 0, asked.stdout + asked.stderr
         found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
         return found
+
+    def answers(self) -> bool:
+        """Whether the API server, which every task speaks to, is up."""
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", int(self.environment["AIRFLOW__API__PORT"]))) == 0
 
     @contextmanager
     def started(self, component: str) -> Iterator["subprocess.Popen[bytes]"]:

@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +197,12 @@ def test_a_wrong_connection_is_said_in_a_sentence(tries: list[str], cluster: Clu
 
 
 @pytest.fixture
-def running(airflow: Airflow) -> Iterator[ExitStack]:
-    """Airflow's own processes but the triggerer, which the test starts."""
-    with ExitStack() as stack:
-        for component in ("api-server", "dag-processor", "scheduler"):
-            stack.enter_context(airflow.started(component))
-        yield stack
+def running(airflow: Airflow) -> Iterator[None]:
+    """What a run needs of Airflow's own processes, but for the triggerer, which the test starts."""
+    with airflow.started("api-server"):
+        until(airflow.answers, 300)
+        with airflow.started("scheduler"):
+            yield
 
 
 def shown(airflow: Airflow, attempt: int) -> list[list[str]]:
@@ -212,7 +211,7 @@ def shown(airflow: Airflow, attempt: int) -> list[list[str]]:
     return [[json.loads(line)["event"] for line in file.read_text().splitlines()] for file in files]
 
 
-def test_a_job_outlives_its_triggerer_but_not_its_task(running: ExitStack, airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
     done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"file": str(tmp_path / "file")}))
     assert done.returncode == 0, done.stdout + done.stderr
     with airflow.started("triggerer"):
@@ -220,13 +219,13 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: ExitStack, airfl
     (job,) = jobs(cluster, "waiting", "job")
     assert job["status"] == "RUNNING"
 
-    running.enter_context(airflow.started("triggerer"))
-    until(lambda: len(shown(airflow, 1)) == 2, 300)
-    assert airflow.run("tasks", "clear", "waiting", "--yes").returncode == 0
+    with airflow.started("triggerer"):
+        until(lambda: len(shown(airflow, 1)) == 2, 300)
+        assert airflow.run("tasks", "clear", "waiting", "--yes").returncode == 0
 
-    until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 300)
-    until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 300)
-    (tmp_path / "file").touch()
-    until(lambda: airflow.states("waiting")["run"] == "success", 300)
+        until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 300)
+        until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 300)
+        (tmp_path / "file").touch()
+        until(lambda: airflow.states("waiting")["run"] == "success", 300)
     assert Counter(event for events in shown(airflow, 1) for event in events)["so far"] == 1
     assert Counter(event for events in shown(airflow, 2) for event in events) >= Counter(["so far", "done"])
