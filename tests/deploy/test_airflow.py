@@ -45,8 +45,9 @@ with DAG("endings", schedule=None):
     job("unplaced", "import ray; ray.get(ray.util.placement_group([{'CPU': 48}]).ready())", start_timeout=timedelta(seconds=6))
     job("too_long", "import time; time.sleep(600)", execution_timeout=timedelta(seconds=12))
 
-with DAG("waiting", schedule=None, is_paused_upon_creation=False, params={"file": ""}):
-    job("job", "import os, time; print('so far')\\nwhile not os.path.exists('{{ params.file }}'): time.sleep(0.1)\\nprint('done')")
+with DAG("waiting", schedule=None, is_paused_upon_creation=False, params={"folder": ""}):
+    wait = "while not os.path.exists('{{ params.folder }}/%s'): time.sleep(0.1)"
+    job("job", f"import os, time; print('so far')\n{wait % 'go'}\nprint('further')\n{wait % 'end'}\nprint('done')")
 """
 # Tries of one task, one after another; what became of each is printed.
 TRIES = """
@@ -212,7 +213,7 @@ def shown(airflow: Airflow, attempt: int) -> list[list[str]]:
 
 
 def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
-    done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"file": str(tmp_path / "file")}))
+    done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"folder": str(tmp_path)}))
     assert done.returncode == 0, done.stdout + done.stderr
     with airflow.started("triggerer"):
         until(lambda: any("so far" in events for events in shown(airflow, 1)), 300)
@@ -220,12 +221,13 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: A
     assert job["status"] == "RUNNING"
 
     with airflow.started("triggerer"):
-        until(lambda: len(shown(airflow, 1)) == 2, 300)
+        (tmp_path / "go").touch()
+        until(lambda: any("further" in events for events in shown(airflow, 1)), 300)
         assert airflow.run("tasks", "clear", "waiting", "--yes").returncode == 0
 
         until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 300)
         until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 300)
-        (tmp_path / "file").touch()
+        (tmp_path / "end").touch()
         until(lambda: airflow.states("waiting")["run"] == "success", 300)
-    assert Counter(event for events in shown(airflow, 1) for event in events)["so far"] == 1
-    assert Counter(event for events in shown(airflow, 2) for event in events) >= Counter(["so far", "done"])
+    for attempt, lines in ((1, ["so far", "further"]), (2, ["so far", "further", "done"])):
+        assert [event for events in shown(airflow, attempt) for event in events if event in ("so far", "further", "done")] == lines
