@@ -47,7 +47,7 @@ with DAG("endings", schedule=None):
 
 with DAG("waiting", schedule=None, is_paused_upon_creation=False, params={"folder": ""}):
     wait = "while not os.path.exists('{{ params.folder }}/%s'): time.sleep(0.1)"
-    job("job", f"import os, time; print('so far')\n{wait % 'go'}\nprint('further')\n{wait % 'end'}\nprint('done')")
+    job("job", f"import os, time; print('so far')\\n{wait % 'go'}\\nprint('further')\\n{wait % 'end'}\\nprint('done')")
 """
 # Tries of one task, one after another; what became of each is printed.
 TRIES = """
