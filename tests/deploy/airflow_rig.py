@@ -88,6 +88,8 @@ def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mappin
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(api),
         "AIRFLOW__API__WORKERS": "1",
+        # On a busy machine the first answer of its API server takes longer than the 5 s of the default.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
         "AIRFLOW__API_AUTH__JWT_SECRET": cluster.token,
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}),
         "AIRFLOW_CONN_WRONG_TOKEN": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": "wrong" * 10}),
