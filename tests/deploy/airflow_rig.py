@@ -94,7 +94,6 @@ def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mappin
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}),
         "AIRFLOW_CONN_WRONG_TOKEN": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": "wrong" * 10}),
         "AIRFLOW_CONN_NOBODY": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": free_ports(1)[0]}),
-        "AIRFLOW_CONN_OTHER_SERVICE": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": api}),
         "AIRFLOW_VAR_NIGHTPRICE_RETRAIN": json.dumps(settings),
     }
     found = Airflow(executable, home, environment)

@@ -227,6 +227,8 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: A
 
         until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 300)
         until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 300)
+        # Airflow's scheduler fails a task that is queued again before it has heard of the deferral.
+        until(lambda: (airflow.home / "scheduler.log").read_text().count(" state=deferred, executor=") == 2, 300)
         (tmp_path / "end").touch()
         until(lambda: airflow.states("waiting")["run"] == "success", 300)
     for attempt, lines in ((1, ["so far", "further"]), (2, ["so far", "further", "done"])):
