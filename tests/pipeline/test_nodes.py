@@ -34,7 +34,8 @@ def sentence(found: str) -> str:
     return rf"^Nothing was started: on {re.escape(ray.nodes()[0]['NodeManagerAddress'])} {found}{MEND}$"
 
 
-def test_nodes_that_work_are_no_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_nodes_that_work_are_no_word(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(nodes, "SPILL_SHARE", 1.0)
     check_nodes()
 
     assert not caplog.records
