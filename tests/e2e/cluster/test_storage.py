@@ -47,14 +47,13 @@ def full_object_stores(cluster: Cluster) -> Iterator[None]:
         hog.communicate("\n", timeout=60)
 
 
-def test_object_stores_that_spill_cost_time_only_and_are_cleared(cluster: Cluster, raw: Path) -> None:
-    """Promise: a run among full object stores ends whole; what was spilled to the disks goes with the jobs that owned it."""
+def test_object_stores_that_spill_cost_time_only(cluster: Cluster, raw: Path) -> None:
+    """Promise: a run among full object stores ends whole."""
     with full_object_stores(cluster):
         assert len(spilled(cluster)) >= len(cluster.workers)
         manifest = cluster.must("process", "--source", "/mnt/stored", "--sink", "/mnt/among-full-stores")
     assert manifest["rows"] == {"read": 6_000, "accepted": 6_000, "rejected": 0}
     assert ids(live(cluster.shared / "among-full-stores") / "accepted") == ids(raw)
-    until(lambda: not spilled(cluster))
 
 
 @contextmanager
