@@ -59,9 +59,11 @@ class Run:
             session.start()
         try:
             with self.screen.working(what), session.ray_errors():
+                from pipeline.nodes import check_nodes
                 from pipeline.resources import await_cpu, can_grow
 
                 if can_grow():
+                    check_nodes()
                     await_cpu(self.settings().resource_wait_seconds)
                 yield
         finally:

@@ -72,9 +72,9 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 batch_format="pyarrow",
                 batch_size=None,
                 zero_copy_batch=True,
-                # Of each actor and of each block: else Ray Data tries without end.
+                # Else Ray Data starts an actor again without end. A block is tried as often as its actor starts; to count its tries, too,
+                # would use them up while a node is dead and Ray does not know it yet.
                 max_restarts=RETRIES,
-                max_task_retries=RETRIES,
                 compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
             )
         scored.set_name("predict")

@@ -145,7 +145,8 @@ def ray_errors() -> Iterator[None]:
 # What is left of a task when its process or machine is gone.
 DIED = (
     "The workers of a task died, every time that it was tried. Nothing was published: what was live stays live. "
-    "Most often a node ran out of memory: give Ray fewer CPUs there (`ray start --num-cpus`), so that fewer tasks share it."
+    "Most often a node ran out of memory: give Ray fewer CPUs there (`ray start --num-cpus`), so that fewer tasks share it. "
+    "Or its disk is full: look with `df`."
 )
 
 

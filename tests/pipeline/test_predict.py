@@ -1,8 +1,12 @@
 """Batch scoring: every row scored or rejected with its reason, by the version that was asked for."""
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +21,7 @@ from tests.raw import listing, write_csv
 from tests.tiny_model import tiny_artifact
 from transforms.contract import clean_row
 from transforms.encode import encode_record
+from transforms.errors import NightpriceError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -80,3 +85,25 @@ def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings)
     rows = read(f"{tmp_path}/scored/versions/{manifest['version']}/accepted", exactly("id", "price_category")).take_all()
 
     assert rows[0]["id"] == 2**60 + 1
+
+
+def test_a_block_that_kills_every_actor_is_an_error_and_not_tried_for_ever(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise: an actor starts again three times."""
+    tries = tmp_path / "tries"
+
+    class Deadly:
+        def __init__(self, files: Any) -> None: ...
+
+        def __call__(self, raw: pa.Table) -> pa.Table:
+            with tries.open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+            return raw
+
+    monkeypatch.setattr("pipeline.predict.Scorer", Deadly)
+    with pytest.raises(NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"):
+        predict("listing-price@champion", str(write_csv(tmp_path / "raw.csv", [listing(1)])), str(tmp_path / "scored"), settings)
+
+    assert tries.read_text() == "xxxx"

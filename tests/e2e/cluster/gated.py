@@ -1,10 +1,9 @@
-"""`process` as a driver of its own, with tasks that wait at a gate: whoever opens it decides what has happened before.
+"""`nightprice`, with tasks that wait at a gate: whoever opens it decides what has happened before.
 
-python -m tests.e2e.cluster.gated SOURCE SINK GATE. Every file is a task. The tasks of the first half of the files go through, the
-others leave `GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
+python -m tests.e2e.cluster.gated GATE COMMAND --source gated://FOLDER … Every file is a task. The tasks of the first half of the files
+go through, the others leave `GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import session
+from pipeline import cli, session
 
 
 def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
@@ -28,18 +27,16 @@ def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
     yield block.slice(10)
 
 
-def main(source: str, sink: str, gate: str) -> None:
-    session.start()
+def main(gate: str) -> None:
+    session.configure_environment()
     from pipeline.io import base, files
     from pipeline.io.tasks import map_tables
-    from pipeline.process import process
-    from pipeline.settings import Settings
 
     files.SMALLEST_TASK_BYTES = 1
     wait = partial(wait_at_gate, gate=Path(gate))
     base.source("gated")(lambda uri, columns: map_tables(files.read_files(uri[8:], columns), wait))
-    print(json.dumps(process(f"gated://{source}", sink, Settings())))
+    cli.main()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv.pop(1))

@@ -121,6 +121,10 @@ class Cluster:
         """`nightprice …`, typed on the head."""
         return self.python("-m", "pipeline", *arguments, **variables)
 
+    def gated(self, gate: Path, *arguments: object) -> "subprocess.Popen[str]":
+        """The same, through `gated.py`; with a JSON result."""
+        return self.python("-m", "tests.e2e.cluster.gated", f"/mnt/{gate.name}", *arguments, "--json")
+
     def python(self, *arguments: object, **variables: str) -> "subprocess.Popen[str]":
         """A driver of this cluster on the head."""
         environment = host_environment(self.environment | {"RAY_ADDRESS": self.address} | variables)

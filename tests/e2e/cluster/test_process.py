@@ -1,4 +1,4 @@
-"""`process` on several nodes while nodes and drivers die."""
+"""`process` and `predict` on several nodes while nodes and drivers die."""
 
 import json
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from registry.registry import Registry
 from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, kill, raw_listings, until
+from tests.tiny_model import FIRST, NAME, tiny_artifact
 
 SHARDS = 24
 ROWS = 12_000
@@ -22,7 +24,7 @@ def raw(cluster: Cluster) -> Path:
 
 def start(cluster: Cluster, sink: str, gate: Path) -> "subprocess.Popen[str]":
     """A run whose second half of tasks waits at a gate."""
-    return cluster.python("-m", "tests.e2e.cluster.gated", "/mnt/raw", f"/mnt/{sink}", f"/mnt/{gate.name}")
+    return cluster.gated(gate, "process", "--source", "gated:///mnt/raw", "--sink", f"/mnt/{sink}")
 
 
 def waiting_at(sink: Path, gate: Path) -> str | None:
@@ -56,6 +58,24 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, raw: P
     assert ids(live(sink) / "accepted") == ids(raw)
     assert [path.name for path in sink.iterdir() if path.name != "versions"] == ["manifest.json"]
     assert len(list((live(sink) / "accepted").iterdir())) == SHARDS
+    cluster.await_nodes()
+
+
+def test_a_node_that_dies_while_it_scores_costs_no_row_and_doubles_none(cluster: Cluster, raw: Path) -> None:
+    """Promise: the same for `predict`, whose actors start again elsewhere and score anew what they had not handed over."""
+    cluster.restore(3)
+    sink, gate = cluster.shared / "scored", folder_of_gate(cluster.shared / "gate-scored", SHARDS // 2)
+    Registry(str(cluster.shared / "scoring")).publish(tiny_artifact(cluster.shared / "scoring-made"), NAME)
+    model = ("--model", f"{NAME}@{FIRST}", "--registry", "/mnt/scoring")
+    run = cluster.gated(gate, "predict", *model, "--source", "gated:///mnt/raw", "--sink", "/mnt/scored")
+    until(lambda: waiting_at(sink, gate), run)
+
+    cluster.kill(next(worker for worker in cluster.workers if any("Scorer" in line for line in worker.processes())))
+    (gate / "open").touch()
+    manifest = finish(run).result()
+
+    assert manifest["rows"] == {"read": ROWS, "accepted": ROWS, "rejected": 0}
+    assert ids(live(sink) / "accepted") == ids(raw)
     cluster.await_nodes()
 
 
