@@ -1,17 +1,15 @@
 """What stands around the application in a replica, under the server that Ray Serve runs it on."""
 
-import asyncio
 import http.client
-import threading
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from serve_app.middleware import Shortcut, middlewares
+from tests.serve_app.server import served
 
 BODY = b'{"hello": "world"}'
 
@@ -34,22 +32,8 @@ def port() -> Iterator[int]:
     app: Any = answer
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, loop="asyncio", http="httptools", lifespan="off", log_level="critical"))
-    started = threading.Event()
-
-    async def run() -> None:
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        started.set()
-        await serving
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert started.wait(20)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(20)
+    with served(app, loop="asyncio", http="httptools", log_level="critical") as number:
+        yield number
 
 
 @pytest.fixture
