@@ -48,7 +48,7 @@ def configure_environment() -> None:
 def start(num_cpus: int | None = None) -> None:
     """Join the cluster this process belongs to (`RAY_ADDRESS`, or inside a Ray job), or start Ray on this machine.
 
-    Raises NightpriceError when the named cluster does not answer.
+    Raises NightpriceError when the named cluster does not answer, or Ray does not start.
     """
     configure_environment()
     import ray
@@ -61,14 +61,16 @@ def start(num_cpus: int | None = None) -> None:
         try:
             with _held_back_stderr():
                 ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-            where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise NightpriceError(
-                f"Ray {where} does not answer: {first_line} Start it with `ray start --head`, mend RAY_ADDRESS, "
-                "or unset it to run on this machine alone."
-            ) from error
+        except Exception as error:  # what Ray raises has no base, down to Exception itself
+            raise NightpriceError(_no_start(address, next(iter(str(error).strip().splitlines()), type(error).__name__))) from error
     _configure_data()
+
+
+def _no_start(address: str | None, why: str) -> str:
+    if address:
+        return f"Ray at RAY_ADDRESS={address} does not answer: {why} Start it, mend RAY_ADDRESS, or unset it to run on this machine alone."
+    # Ray gives its own processes 30 s.
+    return f"Ray does not start on this machine: {why} Try again when the machine is less busy; Ray's logs are in /tmp/ray/session_latest/logs."
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import inspect
 
 import pytest
+import ray
 from ray.data._internal.execution import streaming_executor_state
 
 from pipeline import session
+from transforms.errors import NightpriceError
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -14,3 +16,15 @@ def test_the_scheduler_waits_for_our_tick_and_no_longer() -> None:
 
     assert streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S == session.SCHEDULER_TICK_S
     assert "timeout=WAIT_FOR_TASK_COMPLETION_TIMEOUT_S" in inspect.getsource(streaming_executor_state.process_completed_tasks)
+
+
+def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because …\nmore")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", slow)
+
+    with pytest.raises(NightpriceError, match=r"does not start on this machine: The current node timed out.* less busy"):
+        session.start()
