@@ -70,7 +70,7 @@ def _no_start(address: str | None, why: str) -> str:
     if address:
         return f"Ray at RAY_ADDRESS={address} does not answer: {why} Start it, mend RAY_ADDRESS, or unset it to run on this machine alone."
     # Ray gives its own processes 30 s.
-    return f"Ray does not start on this machine: {why} Try again when the machine is less busy; Ray's logs are in /tmp/ray/session_latest/logs."
+    return f"Ray does not start on this machine: {why} Try again when it is less busy; Ray's logs are in /tmp/ray/session_latest/logs."
 
 
 @contextmanager
