@@ -170,10 +170,10 @@ def finish(process: "subprocess.Popen[str]", seconds: float = 400) -> Done:
     return Done(process.returncode, stdout, stderr, time.monotonic() - begun)
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL a command itself: what was started is only the way into its host's namespaces."""
+def kill(process: "subprocess.Popen[str]", sent: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a command itself, and wait for its end: what was started is only the way into its host's namespaces."""
     (inside,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(inside), signal.SIGKILL)
+    os.kill(int(inside), sent)
     process.communicate()
 
 

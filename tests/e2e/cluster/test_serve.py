@@ -1,6 +1,7 @@
 """The service on several nodes: a node that dies under load, and a registry that is slow or silent."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,9 @@ def service(cluster: Cluster, registry: str) -> Iterator["subprocess.Popen[str]"
     assert process.stdout
     assert process.stdout.readline().startswith("Ready at "), process.communicate()
     yield process
-    kill(process)
+    # Not SIGKILL: that would leave the replicas on the cluster, and their CPUs are wanted by the tests that follow.
+    kill(process, signal.SIGTERM)
+    until(lambda: not sum(map(replicas, cluster.workers)))
 
 
 def get(cluster: Cluster, path: str) -> Any:
