@@ -10,6 +10,8 @@ from tests.e2e.cluster.rig import Cluster, finish, kill, raw_listings, until
 
 # A worker wants more than half of a node: two of them never share one.
 APART = {"NIGHTPRICE_TRAINING_CPUS": "1.5", "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training", "NIGHTPRICE_REGISTRY": "/mnt/models"}
+# So many that the run is still going on whenever it is looked at.
+ENDLESS = {"NIGHTPRICE_XGBOOST__ROUNDS": "100000", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "100000"}
 ROUNDS = {"NIGHTPRICE_XGBOOST__ROUNDS": "60", "NIGHTPRICE_XGBOOST__MAX_DEPTH": "4"}
 
 
@@ -54,7 +56,7 @@ def test_a_driver_that_dies_publishes_nothing(cluster: Cluster, dataset: str, un
     """Promise: no version, no worker that goes on training, and the next run has the cluster to itself."""
     cluster.restore(3)
     before = versions(cluster)
-    run = cluster.start("train", "--data", dataset, "--workers", "2", **APART, **ROUNDS)
+    run = cluster.start("train", "--data", dataset, "--workers", "2", **APART, **ENDLESS)
     until(lambda: len(spools(cluster)) == 2, run)
 
     kill(run)
