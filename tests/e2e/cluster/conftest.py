@@ -10,7 +10,7 @@ from tests.e2e.cluster import rig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Eight minutes and root's rights: only on demand."""
+    """Ten minutes and more and root's rights: only on demand."""
     if "NIGHTPRICE_TEST_CLUSTER" not in os.environ:
         for item in items:
             if "e2e/cluster" in item.nodeid:
