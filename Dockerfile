@@ -5,6 +5,7 @@ ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS builder
 WORKDIR /src
+ENV PIP_CACHE_DIR=/var/cache/pip
 # The environment that goes into an image has no pip: the one of /build fills it.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/nightprice
 # For `strip`.
@@ -12,7 +13,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 COPY deploy/image/build.lock ./
 # An index of your own: the secret `pip` is a pip.conf, `ca` the certificates that it may name as /run/secrets/ca. Neither stays.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
-    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=cache,target=/var/cache/pip \
     /build/bin/pip install --no-deps --require-hashes -r build.lock
 
 FROM builder AS wheel
@@ -26,7 +27,7 @@ RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /
 FROM builder AS serving-environment
 COPY deploy/image/serving.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
-    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=cache,target=/var/cache/pip \
     /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-deps --require-hashes -r serving.lock
 COPY deploy/image/slim.sh ./
 COPY --from=wheel /wheels /wheels
@@ -35,7 +36,7 @@ RUN /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no
 FROM builder AS pipeline-environment
 COPY deploy/image/pipeline.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca \
-    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=cache,target=/var/cache/pip \
     /build/bin/pip --python /opt/nightprice/bin/python install --no-compile --no-deps --require-hashes -r pipeline.lock
 COPY deploy/image/slim.sh ./
 COPY --from=wheel /wheels /wheels
