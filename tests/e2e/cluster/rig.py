@@ -83,7 +83,7 @@ class Cluster:
 
     def tmp(self, host: Host) -> Path:
         """A host's own disk, seen from here as long as it lives."""
-        return Path(f"/proc/{host.pid}/root/tmp")
+        return Path("/proc", str(host.pid), "root", "tmp")
 
     def start_head(self) -> None:
         more = ("--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false")
