@@ -75,6 +75,7 @@ class Api(FastAPI):
         self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
         self._counting = threading.Lock()
         self._in_hand, self._most_in_hand = 0, options.max_ongoing_requests + options.max_queued_requests
+        self._small_in_turn = 0
         self._document = document(self.version, options.max_rows, bool(options.api_keys))
         self._table: dict[str, dict[str, Endpoint]] = {
             "/v1/predict": {"POST": self._predict},
@@ -106,6 +107,8 @@ class Api(FastAPI):
             if path not in OPEN_PATHS:
                 self._keys.check(headers)
             body = await self._read(headers, receive) if method == "POST" else b""
+            if method == "POST" and len(body) <= INLINE_BYTES:
+                self._join_turn()
             answer = endpoint(Call(method, path, headers, body, number))
             reply = answer if isinstance(answer, Reply) else await answer
         except Disconnected:
@@ -137,6 +140,20 @@ class Api(FastAPI):
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         return await read_body(headers, receive, self._options.max_body_bytes, self._options.body_timeout_s)
+
+    def _join_turn(self) -> None:
+        """Count a small request. Raises RequestError 503 if the present turn of the event loop has had its fill of them.
+
+        All that came during one turn are answered in the next: their number is the length of the queue.
+        """
+        if not self._small_in_turn:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._small_in_turn += 1
+        if self._small_in_turn > self._options.max_small_requests:
+            raise overloaded()
+
+    def _end_turn(self) -> None:
+        self._small_in_turn = 0
 
     def _refusal(self, error: RequestError, path: str, number: str) -> Reply:
         if isinstance(error, InvalidListing):

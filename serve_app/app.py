@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.registry import Registry
 from serve_app.api import Api
+from serve_app.environment import CONNECTIONS
 from serve_app.errors import RETRY_AFTER_S
 from serve_app.follow import Follower
 from serve_app.metrics import RayMetrics
@@ -22,9 +23,6 @@ from serve_app.middleware import Shortcut
 from serve_app.options import OptionsError, ServeOptions, load_options
 
 NAME = "nightprice"
-# What Ray Serve lets into a replica: as many as HAProxy keeps connections. Whoever sends a body slowly holds a place there for long;
-# `Api` counts those whose body is here (max_ongoing_requests, max_queued_requests).
-CONNECTIONS = 4_096
 
 
 @serve.ingress()
@@ -86,6 +84,8 @@ def build(options: ServeOptions) -> Application:
     """The application with these options."""
     deployment = serve.deployment(
         name=NAME,
+        # As many as HAProxy keeps connections: whoever sends a body slowly holds a place there for long. `Api` counts those whose
+        # body is here (max_ongoing_requests, max_queued_requests, max_small_requests).
         max_ongoing_requests=CONNECTIONS,
         max_queued_requests=options.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),

@@ -34,13 +34,18 @@ FAST = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware:middlewares",
     # How long a replica that leaves goes on answering while HAProxy learns of it: 30 s is for many nodes.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # uvloop takes one new connection in each turn of the loop: of 500 that came at once some waited 8 s; with asyncio's loop 0.2 s.
+    "RAY_USE_UVLOOP": "0",
     # Otherwise 1,000 lines are gathered before one is written: we log few, and want them then.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
-    # A connection that says nothing is closed, instead of holding one of 4,096 places for an hour.
+    # A connection that says nothing is closed, instead of holding a place for an hour.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "120",
     # One line for each request to a reader in Python, for metrics that we count ourselves.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
+# Callers that HAProxy keeps a connection to. It needs 2.5 file descriptors for each, and does not start with fewer; with a quarter
+# of them in use it opens a connection to the replica for every request, which halves the requests/s.
+CONNECTIONS = 16_384
 # What else listens beside the service; a second service on this machine gets others.
 PORT_VARIABLES = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500}
 FOLDER_VARIABLES = {
@@ -78,6 +83,7 @@ def configure(port: int) -> Path | None:
         return None
     for name, value in FAST.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_connections()))
     for name, port_number in PORT_VARIABLES.items():
         os.environ.setdefault(name, str(port_number if _is_free("", port_number) else _free_port()))
     folder = Path(tempfile.gettempdir()) / f"nightprice-haproxy-{port}"
@@ -94,6 +100,14 @@ def check_ports(host: str, port: int, with_haproxy: bool) -> None:
     for address, number in wanted:
         if not _is_free(address, number):
             raise NightpriceError(_taken(number))
+
+
+def _connections() -> int:
+    """CONNECTIONS, or as many as a process may open files for."""
+    import resource  # not on Windows, which has no HAProxy
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, (files - 100) * 2 // 5)
 
 
 def _free_port() -> int:

@@ -44,6 +44,7 @@ class ServeOptions(BaseSettings):
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
         64, description="Those that may wait besides; more are answered 503 with Retry-After."
     )
+    max_small_requests: Positive = Field(512, description="Smaller ones that may wait for a replica at once; more are answered 503 too.")
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica.")
 
     max_body_bytes: Positive = Field(32 * 2**20, description="Largest body of a request.")

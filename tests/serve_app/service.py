@@ -136,12 +136,13 @@ def free_port() -> int:
         return port
 
 
-def launch(variables: Mapping[str, str] | None = None, **options: Any) -> Service:
-    """`nightprice serve` on a free port, with options of the service and other variables of the environment."""
+def launch(variables: Mapping[str, str] | None = None, files: int | None = None, **options: Any) -> Service:
+    """`nightprice serve` on a free port, with options of the service, other variables of the environment, and so many files at most."""
     port = options.setdefault("port", free_port())
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {variable(name): str(value) for name, value in options.items()} | {"PYTHONPATH": str(ROOT), **(variables or {})}
-    arguments = [sys.executable, "-m", "pipeline", "serve"]
+    limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
+    arguments = [*limited, sys.executable, "-m", "pipeline", "serve"]
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
     return Service(process, port, options.get("api_keys"))
 

@@ -256,6 +256,18 @@ def test_too_much_large_work_is_refused_while_single_rows_are_answered(
     assert narrow.post("/v1/explain", EXAMPLE).status_code == 200
 
 
+def test_small_requests_that_wait_together_are_answered_up_to_a_number(make_client: Callable[..., Client]) -> None:
+    narrow = make_client(max_small_requests=3)
+    large = {"listings": [EXAMPLE] * 50}
+    bodies = [("/v1/predict", EXAMPLE)] * 5 + [("/v1/predict/batch", {"listings": [EXAMPLE]}), ("/v1/predict/batch", large)]
+
+    answers = narrow.post_at_once(bodies)
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 503, 503, 503, 200]
+    assert (answers[3].json()["error"]["code"], answers[3].headers["retry-after"]) == ("overloaded", "1")
+    assert [answer.status_code for answer in narrow.post_at_once(bodies[:3])] == [200, 200, 200]
+
+
 def test_unknown_paths_and_methods(client: Client) -> None:
     assert client.get("/v1/nothing").status_code == 404
     wrong = client.get("/v1/predict")

@@ -1,5 +1,6 @@
 """The whole service on Ray Serve: started, asked, swapped under load, hurt, stopped."""
 
+import http.client
 import json
 import re
 import shutil
@@ -22,7 +23,7 @@ from registry.registry import Registry
 from serve_app.environment import haproxy_binary, processes
 from tests.s3_rig import serving
 from tests.serve_app.models import registry_with
-from tests.serve_app.service import Service, free_port, half_a_body, launch, load_on, stopped_at_the_end
+from tests.serve_app.service import Service, await_that, free_port, half_a_body, launch, load_on, stopped_at_the_end
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD
 from transforms.example import EXAMPLE
 
@@ -189,7 +190,7 @@ def test_a_port_in_use_is_named(service: Service, registry: Registry) -> None:
 
 @pytest.fixture(scope="module")
 def second(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Second"]:
-    """Beside the first: open to all, with room for few large requests, its models in a bucket that is away by now."""
+    """Beside the first: open to all, with room for few requests, its models in a bucket that is away by now."""
     folder, port = tmp_path_factory.mktemp("second"), free_port()
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -203,7 +204,9 @@ def second(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 "poll_seconds": 0.3,
                 "cache_dir": folder / "served",
             }
-            started = launch(registry=registry.uri, max_ongoing_requests=1, max_queued_requests=1, **options)
+            few: dict[str, Any] = {"max_ongoing_requests": 1, "max_queued_requests": 1, "max_small_requests": 1}
+            # Ray's number of connections needs 10,300 files: HAProxy would not start.
+            started = launch(files=4_096, registry=registry.uri, **few, **options)
             started.wait_ready()
         with stopped_at_the_end(started):
             yield Second(started, registry, port)
@@ -247,6 +250,26 @@ def test_overload_is_answered_and_ends_by_itself(second: Second) -> None:
     refused = [(headers["retry-after"], json.loads(body)["error"]["code"]) for status, headers, body in answers if status == 503]
     assert all(told == (["1"], "overloaded") for told in refused)
     assert second.service.request("POST", "/v1/predict/batch", bulk)[0] == 200
+
+
+def test_single_rows_that_are_too_many_at_once_are_told_to_come_again(second: Second) -> None:
+    port = second.service.port
+
+    def burst() -> list[tuple[int, str | None]]:
+        """The statuses of 64 requests on as many connections, and when to ask again."""
+        with ExitStack() as open_connections:
+            connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(64)]
+            for connection in connections:
+                open_connections.callback(connection.close)
+                connection.connect()
+            for connection in connections:
+                connection.request("POST", "/v1/predict", json.dumps(EXAMPLE), second.service.headers)
+            return [(answer.status, answer.headers["retry-after"]) for answer in (item.getresponse() for item in connections)]
+
+    answers = await_that(burst, lambda found: (503, "1") in found, 60)
+
+    assert set(answers) == {(200, None), (503, "1")}
+    assert second.service.request("POST", "/v1/predict", EXAMPLE)[0] == 200
 
 
 def test_they_end_and_leave_nothing(service: Service, second: Second) -> None:
