@@ -30,19 +30,33 @@ def check_nodes(seconds: float = ANSWER_SECONDS) -> None:
 
     Warns of a disk that Ray does not spill to: work that fits into memory needs none.
     """
+    asked = _asked(seconds)
+    if broken := _those_broken(asked, seconds):
+        raise NodeError(
+            f"Nothing was started: {', '.join(broken)}. Free some space on the disk of that node, or run `ray stop` there, then try again."
+        )
+    for address, ref in asked:
+        free, total = ray.get(ref)
+        if free < (1 - SPILL_SHARE) * total:
+            logger.warning("On %s only %s are free: Ray spills no objects there.", address, _share(free, total))
+
+
+def broken_nodes(seconds: float = ANSWER_SECONDS) -> list[str]:
+    """The nodes that can't work, each as in "on 10.0.0.7 the disk is full (…)", found as `check_nodes` finds them."""
+    return _those_broken(_asked(seconds), seconds)
+
+
+def _asked(seconds: float) -> list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]]:
+    """The address of each node that lives, and the task that ran there, or still has not after so many seconds."""
     asked = {node["NodeID"]: _ask(node) for node in _nodes()}
     if asked:  # and not a cluster that has only its head as yet
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
     # Those that have died meanwhile are no trouble any more: Ray places nothing there.
-    looked_at = [(node["NodeManagerAddress"], asked[node["NodeID"]]) for node in _nodes() if node["NodeID"] in asked]
-    if broken := [f"on {address} {found}" for address, ref in looked_at if (found := _broken(ref, seconds))]:
-        raise NodeError(
-            f"Nothing was started: {', '.join(broken)}. Free some space on the disk of that node, or run `ray stop` there, then try again."
-        )
-    for address, ref in looked_at:
-        free, total = ray.get(ref)
-        if free < (1 - SPILL_SHARE) * total:
-            logger.warning("On %s only %s are free: Ray spills no objects there.", address, _share(free, total))
+    return [(node["NodeManagerAddress"], asked[node["NodeID"]]) for node in _nodes() if node["NodeID"] in asked]
+
+
+def _those_broken(asked: list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]], seconds: float) -> list[str]:
+    return [f"on {address} {found}" for address, ref in asked if (found := _broken(ref, seconds))]
 
 
 def _nodes() -> list[dict[str, Any]]:

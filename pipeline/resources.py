@@ -55,13 +55,13 @@ def _await(ready: "ray.ObjectRef[Any]", wanted: str, seconds: float, mend: str) 
     if ray.wait([ready], timeout=quiet)[0]:
         return
     if seconds > quiet:
-        logger.warning("Waiting up to %g s for %s. Now %s.", seconds, wanted, _there())
+        logger.warning("Waiting up to %g s for %s. Now %s.", seconds, wanted, what_is_there())
         if ray.wait([ready], timeout=seconds - quiet)[0]:
             return
-    raise ResourcesError(f"Nothing was started: it needs {wanted}; but after {seconds:g} s {_there()}. {mend}")
+    raise ResourcesError(f"Nothing was started: it needs {wanted}; but after {seconds:g} s {what_is_there()}. {mend}")
 
 
-def _there() -> str:
+def what_is_there() -> str:
     """What the cluster has, for messages."""
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     free = ray.available_resources().get("CPU", 0)

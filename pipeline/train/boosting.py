@@ -16,6 +16,7 @@ from pipeline.settings import Settings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
 from pipeline.train.matrix import Spool, check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
+from pipeline.train.watch import with_signs
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
 
@@ -41,10 +42,11 @@ class XGBoost(Estimator):
                 "threads": job.threads,
                 "weights": class_weights(job.counts, job.settings.xgboost.class_balance),
                 "rows": sum(job.counts),
+                "signs": job.watch.signs,
             },
             **job.trainer_options(split_rows=True),
         )
-        booster = RayTrainReportCallback.get_model(fit(trainer), BOOSTER_FILE)
+        booster = RayTrainReportCallback.get_model(fit(trainer, job.watch), BOOSTER_FILE)
         return trained(booster, job.sample, len(job.labels))
 
 
@@ -84,7 +86,7 @@ def train_worker(config: dict[str, Any]) -> None:
     """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
     with tempfile.TemporaryDirectory() as folder:
         training, validation = Spool(Path(folder), "training"), Spool(Path(folder), "validation")
-        for piece in read_pieces(ray.train.get_dataset_shard("train")):
+        for piece in with_signs(read_pieces(ray.train.get_dataset_shard("train")), config["signs"]):
             training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
             validation.append(piece.features[piece.validation], piece.labels[piece.validation])
         check_rows(_total(training.rows + validation.rows), config["rows"])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import ray.data
 from ray.data import ExecutionOptions
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.train import Checkpoint, DataConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -18,6 +18,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from pipeline.settings import Settings
 from pipeline.train.learn import TrainingError
 from pipeline.train.matrix import padded
+from pipeline.train.watch import Watch, what_is_wrong
 from transforms.encode import Matrix
 
 # A worker or node that dies costs a new start of the run, not the run.
@@ -45,6 +46,7 @@ class Job:
     """Of the run, as Ray's dashboard shows it."""
     storage: str
     """A folder or bucket that driver and workers all reach."""
+    watch: Watch
 
     @property
     def cpus(self) -> float:
@@ -92,34 +94,39 @@ def threads(wanted: int) -> int:
     return min(wanted, there)
 
 
-def fit(trainer: Any) -> Checkpoint:
+def fit(trainer: Any, watch: Watch) -> Checkpoint:
     """Run a Ray Train trainer and return what it reported last.
 
-    Raises TrainingError with the first worker's error when the run failed for good.
+    Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than the watch allows.
     """
     try:
-        checkpoint: Checkpoint | None = trainer.fit().checkpoint
+        checkpoint: Checkpoint | None = watch.run(trainer.fit).checkpoint
     except WorkerGroupError as error:
         rank, cause = min(error.worker_failures.items())
-        raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)}. Nothing was published.") from error
+        raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)} Nothing was published.") from error
     except TrainingFailedError as error:
-        raise TrainingError(f"Training could not start again: {_first_sentence(error)}. Nothing was published.") from error
+        raise TrainingError(
+            f"Training could not start again: {_first_sentence(error)}. {what_is_wrong()} Nothing was published."
+        ) from error
     if checkpoint is None:
         raise TrainingError("Training ended without a model. Nothing was published; look at the workers' logs.")
     return checkpoint
 
 
 def _first_sentence(error: Exception) -> str:
-    """Of Ray's text, without its own heading."""
-    return str(error).removeprefix("Training failed due to controller error:\n").partition(". ")[0].strip().rstrip(".")
+    """Of Ray's text, without its own heading and what follows a colon: a trace."""
+    text = str(error).removeprefix("Training failed due to controller error:\n").partition(". ")[0]
+    return text.partition(":\n")[0].strip().rstrip(".")
 
 
 def _what_happened(error: Exception) -> str:
-    """In one sentence, without the full stop."""
+    """In sentences."""
     # Ray Train wraps what it found when it looked after its workers.
     if isinstance(getattr(error, "health_check_failure", error), RayActorError):
-        return f"its process or its node died, as in each of {_MAX_FAILURES + 1} starts. Most often a node ran out of memory"
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
+        return f"its process or its node died, as in each of {_MAX_FAILURES + 1} starts. Most often a node ran out of memory."
+    if WorkerCrashedError.__name__ in str(error):
+        return f"the processes that read its rows died, every time. {what_is_wrong()}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".") + "."
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,13 @@ with create_session() as session:
     run = session.scalars(select(DagRun).where(DagRun.dag_id == sys.argv[1]).order_by(DagRun.id.desc()).limit(1)).one()
     print(json.dumps({"run": run.state} | {ti.task_id: ti.state for ti in run.get_task_instances(session=session)}))
 """
+FORGET_TRIGGERS = """
+from sqlalchemy import delete
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+with create_session() as session:
+    session.execute(delete(Trigger))
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class Airflow:
         assert asked.returncode == 0, asked.stdout + asked.stderr
         found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
         return found
+
+    def forget_triggers(self) -> None:
+        """Of runs that `airflow dags test` has ended: SQLite gives their numbers to new ones, and a triggerer would fire both."""
+        done = self.python("-c", FORGET_TRIGGERS)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def answers(self) -> bool:
         """Whether the API server, which every task speaks to, is up."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.until import until
 
 PYTHON = os.environ.get("NIGHTPRICE_TEST_AIRFLOW")
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="NIGHTPRICE_TEST_AIRFLOW names no Python with Airflow (make airflow)")
+STEPS = ("process", "train", "promote")
 SETTINGS = {
     "source": "nothing",
     "sink": "nothing",
@@ -56,11 +58,11 @@ from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from ray_job_operator import RayJobOperator
 
-def attempt(number, conn_id="ray_default", max_tries=2, command=("python", "-c", "import time; time.sleep(600)")):
+def attempt(number, conn_id="ray_default", max_tries=2, event=None):
     ti = SimpleNamespace(dag_id="a dag", task_id="task", run_id="now", map_index=-1, max_tries=max_tries, try_number=number)
-    operator = RayJobOperator(task_id="task", command=command, conn_id=conn_id)
+    operator = RayJobOperator(task_id="task", command=("python", "-c", "import time; time.sleep(600)"), conn_id=conn_id)
     try:
-        operator.execute({"ti": ti})
+        operator.execute_complete({"ti": ti}, event) if event else operator.execute({"ti": ti})
     except TaskDeferred as deferred:
         print("RESULT", deferred.trigger.submission_id)
     except Exception as error:
@@ -68,6 +70,7 @@ def attempt(number, conn_id="ray_default", max_tries=2, command=("python", "-c",
     return operator
 
 attempt(1)
+attempt(1, event={"submission_id": "another-task"})
 second = attempt(2)
 second.on_kill()
 jobs, name = second._cluster, second._submission_id
@@ -105,27 +108,24 @@ def test_settings_that_are_missing_or_unknown_are_named(airflow: Airflow) -> Non
     assert "nightprice_retrain lacks sink and has the unknown sinc. It is a JSON object with source, sink, registry, workers" in done.stdout
 
 
-def test_a_retraining_and_another_one_whose_model_is_refused(airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
-    generate(1_000, tmp_path / "raw", shards=2)
-    conf = {name: str(tmp_path / folder) for name, folder in (("source", "raw"), ("sink", "dataset"), ("registry", "models"))}
-    steps = ("process", "train", "promote")
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where a run reads and writes."""
+    folder = tmp_path_factory.mktemp("retraining")
+    generate(1_000, folder / "raw", shards=2)
+    return {name: str(folder / part) for name, part in (("source", "raw"), ("sink", "dataset"), ("registry", "models"))}
+
+
+def test_a_retraining_as_a_whole(airflow: Airflow, cluster: Cluster, conf: dict[str, str]) -> None:
 
     states, said = airflow.test("nightprice_retrain", conf)
 
-    assert states == {"run": "success"} | dict.fromkeys(steps, "success"), said
-    first = Registry(conf["registry"]).current("listing-price", "champion")
-    assert first is not None
+    assert states == {"run": "success"} | dict.fromkeys(STEPS, "success"), said
+    assert Registry(conf["registry"]).current("listing-price", "champion") is not None
     assert said.count("Training xgboost on") == 1
-    assert [job["metadata"]["job_name"] for step in steps for job in jobs(cluster, "nightprice_retrain", step)] == [
-        f"nightprice {step}" for step in steps
+    assert [job["metadata"]["job_name"] for step in STEPS for job in jobs(cluster, "nightprice_retrain", step)] == [
+        f"nightprice {step}" for step in STEPS
     ]
-
-    states, said = airflow.test("nightprice_retrain", conf)
-
-    assert states == {"run": "success", "process": "success", "train": "success", "promote": "skipped"}, said
-    assert "was not promoted" in said
-    assert len(Registry(conf["registry"]).versions("listing-price")) == 2
-    assert Registry(conf["registry"]).current("listing-price", "champion") == first
 
 
 @pytest.fixture(scope="module")
@@ -179,27 +179,28 @@ def tries(airflow: Airflow) -> list[str]:
     return re.findall(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
 
 
-def test_a_retry_follows_the_job_and_starts_another_only_if_that_was_stopped(tries: list[str], cluster: Cluster) -> None:
-    first, second, third, cleared = tries[:4]
+def test_a_retry_or_a_wrong_wakening_follows_the_job_and_only_a_stopped_one_is_started_again(tries: list[str], cluster: Cluster) -> None:
+    first, woken, second, third, cleared = tries[:5]
 
     assert first.startswith("a-dag.task.now-")
-    assert second == first
+    assert second == woken == first
     assert third == f"{first}-2"
     assert cleared not in (first, third)
     assert Counter(job["submission_id"] for job in jobs(cluster, "a-dag", "task")) == {first: 1, third: 1, cleared: 1}
 
 
 def test_a_wrong_connection_is_said_in_a_sentence(tries: list[str], cluster: Cluster) -> None:
-    wrong_token, nobody, unheard_of = tries[4:]
+    wrong_token, nobody, unheard_of = tries[5:]
 
     assert wrong_token.startswith(f"AirflowFailException {cluster.dashboard} refuses the token. Put the cluster's token into")
     assert re.fullmatch(r"AirflowException No Ray dashboard answers at http://\S+: .*refused.* Check the connection's.*", nobody)
     assert "unheard_of" in unheard_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def running(airflow: Airflow) -> Iterator[None]:
-    """What a run needs of Airflow's own processes, but for the triggerer, which the test starts."""
+    """What a run needs of Airflow's own processes, but for the triggerer, which each test starts."""
+    airflow.forget_triggers()
     with airflow.started("api-server"):
         until(airflow.answers, 300)
         with airflow.started("scheduler"):
@@ -233,3 +234,30 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: A
         until(lambda: airflow.states("waiting")["run"] == "success", 300)
     for attempt, lines in ((1, ["so far", "further"]), (2, ["so far", "further", "done"])):
         assert [event for events in shown(airflow, attempt) for event in events if event in ("so far", "further", "done")] == lines
+
+
+def test_runs_that_overlap_wait_for_each_other_and_a_model_that_is_no_better_is_a_skip(
+    running: None, airflow: Airflow, cluster: Cluster, conf: dict[str, str]
+) -> None:
+    """A schedule that is quicker than its runs, after `test_a_retraining_as_a_whole`: the same listings give no better model."""
+    registry = Registry(conf["registry"])
+    champion, versions = registry.current("listing-price", "champion"), len(registry.versions("listing-price"))
+    assert airflow.run("dags", "unpause", "nightprice_retrain", "--yes").returncode == 0
+    for run in ("first", "second"):
+        done = airflow.run("dags", "trigger", "nightprice_retrain", "--run-id", run, "--conf", json.dumps(conf))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    with airflow.started("triggerer"):
+        states = until(lambda: found if (found := airflow.states("nightprice_retrain"))["run"] in ("success", "failed") else None, 400)
+
+    assert states == {"run": "success", "process": "success", "train": "success", "promote": "skipped"}
+    begun = sorted((job["start_time"], job["end_time"], run_of(job)) for step in STEPS for job in jobs(cluster, "nightprice_retrain", step))
+    assert [run for _, _, run in begun[-6:]] == ["first"] * 3 + ["second"] * 3
+    assert all(ended <= next_begun for (_, ended, _), (next_begun, _, _) in pairwise(begun[-6:]))
+    assert len(registry.versions("listing-price")) == versions + 2
+    assert registry.current("listing-price", "champion") == champion
+
+
+def run_of(job: Any) -> str:
+    """The run that a job belongs to: the last part of its id, before what makes it unlike all others."""
+    return str(job["submission_id"].split(".")[2].rpartition("-")[0])

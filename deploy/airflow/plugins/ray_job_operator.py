@@ -82,7 +82,12 @@ class RayJobOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, str]) -> dict[str, Any] | None:
         """The job's result, once the trigger has fired. Raises for a job that has failed, was stopped or was given up."""
-        self._submission_id = name = event["submission_id"]
+        name = event["submission_id"]
+        if not name.startswith(submission_id(context["ti"])):
+            # Databases that use a number again, such as SQLite, let a trigger that is left over wake the task of a new one.
+            self.log.warning("Woken by Ray job %s of another task: waiting on.", name)
+            self.execute(context)
+        self._submission_id = name
         with _one_sentence():
             self._cluster = jobs = self._connect()
             if "given_up" in event:
