@@ -42,7 +42,7 @@ def check_nodes(seconds: float = ANSWER_SECONDS) -> None:
 
 
 def broken_nodes(seconds: float = ANSWER_SECONDS) -> list[str]:
-    """The nodes that can't work, each as in "on 10.0.0.7 the disk is full (…)", found as `check_nodes` finds them."""
+    """The nodes that can't work, as in "on 10.0.0.7, 10.0.0.9 the disk is full (…)", found as `check_nodes` finds them."""
     return _those_broken(_asked(seconds), seconds)
 
 
@@ -56,7 +56,11 @@ def _asked(seconds: float) -> list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]]
 
 
 def _those_broken(asked: list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]], seconds: float) -> list[str]:
-    return [f"on {address} {found}" for address, ref in asked if (found := _broken(ref, seconds))]
+    addresses: dict[str, list[str]] = {}
+    for address, ref in asked:
+        if found := _broken(ref, seconds):
+            addresses.setdefault(found, []).append(address)
+    return [f"on {', '.join(those)} {found}" for found, those in addresses.items()]
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -96,7 +96,9 @@ class Settings(BaseSettings):
         None, gt=0, description="CPUs of each training worker. None: one, or less where that would leave none to read the data."
     )
     resource_wait_seconds: float = Field(
-        600.0, gt=0, description="How long a command waits for a cluster's CPUs, while nodes may still come, before it fails."
+        600.0,
+        gt=0,
+        description="How long a command waits for a cluster's CPUs, while nodes may still come, and training for a sign of each worker.",
     )
     xgboost: XGBoostSettings = Field(XGBoostSettings(), description="The default estimator.")
     random_forest: ForestSettings = Field(ForestSettings(), description="The notebook's estimator.")

@@ -1,9 +1,7 @@
 """The default estimator: gradient boosted trees, every worker streaming its share of the rows into XGBoost."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,26 +82,25 @@ def class_weights(counts: list[int], balance: float) -> list[float]:
 
 def train_worker(config: dict[str, Any]) -> None:
     """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
-    with tempfile.TemporaryDirectory() as folder:
-        training, validation = Spool(Path(folder), "training"), Spool(Path(folder), "validation")
-        for piece in with_signs(read_pieces(ray.train.get_dataset_shard("train")), config["signs"]):
-            training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
-            validation.append(piece.features[piece.validation], piece.labels[piece.validation])
-        check_rows(_total(training.rows + validation.rows), config["rows"])
-        options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
-        matrix = quantile_matrix(training, **options)
-        xgboost.train(
-            {**config["parameters"], "nthread": options["nthread"]},
-            matrix,
-            num_boost_round=config["rounds"],
-            evals=[(quantile_matrix(validation, **options, ref=matrix), "validation")],
-            callbacks=[
-                # The callbacks run in this order: the best rounds are cut out first, then reported.
-                xgboost.callback.EarlyStopping(config["patience"], save_best=True),
-                _Report(filename=BOOSTER_FILE),
-            ],
-            verbose_eval=False,
-        )
+    training, validation = Spool(), Spool()
+    for piece in with_signs(read_pieces(ray.train.get_dataset_shard("train")), config["signs"]):
+        training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
+        validation.append(piece.features[piece.validation], piece.labels[piece.validation])
+    check_rows(_total(training.rows + validation.rows), config["rows"])
+    options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
+    matrix = quantile_matrix(training, **options)
+    xgboost.train(
+        {**config["parameters"], "nthread": options["nthread"]},
+        matrix,
+        num_boost_round=config["rounds"],
+        evals=[(quantile_matrix(validation, **options, ref=matrix), "validation")],
+        callbacks=[
+            # The callbacks run in this order: the best rounds are cut out first, then reported.
+            xgboost.callback.EarlyStopping(config["patience"], save_best=True),
+            _Report(filename=BOOSTER_FILE),
+        ],
+        verbose_eval=False,
+    )
 
 
 def _total(rows: int) -> int:

@@ -114,9 +114,9 @@ def fit(trainer: Any, watch: Watch) -> Checkpoint:
 
 
 def _first_sentence(error: Exception) -> str:
-    """Of Ray's text, without its own heading and what follows a colon: a trace."""
+    """Of Ray's text, without its own heading and the trace of an error."""
     text = str(error).removeprefix("Training failed due to controller error:\n").partition(". ")[0]
-    return text.partition(":\n")[0].strip().rstrip(".")
+    return text.partition(" due to error:\n")[0].strip().rstrip(".")
 
 
 def _what_happened(error: Exception) -> str:

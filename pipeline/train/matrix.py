@@ -1,10 +1,11 @@
 """Training rows as numbers: encoded on the way in, kept on a worker's disk, read back in pieces."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,23 +100,29 @@ class Spool:
 
     XGBoost passes several times over its input and takes labels and features from different passes. Read again from
     Ray Data, the rows may come in another order (and cost another run of the pipeline); from here they cannot.
+    The files have no names, so that nothing is left of a worker that is killed.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._features, self._labels = folder / f"{name}.f32", folder / f"{name}.i8"
+    def __init__(self) -> None:
+        self._features, self._labels = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 they end with the spool
         self.rows = 0
-        for file in (self._features, self._labels):
-            file.touch(exist_ok=False)
 
     def append(self, features: Matrix, labels: Labels) -> None:
         """Add rows: float32 [n, 17] and int8 [n]."""
         for file, values in ((self._features, features), (self._labels, labels)):
-            with file.open("ab") as stream:
-                stream.write(np.ascontiguousarray(values).tobytes())
+            file.write(np.ascontiguousarray(values).tobytes())
+            file.flush()
         self.rows += len(labels)
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[tuple[Matrix, Labels]]:
         """The rows in the order of appending, `rows` at a time."""
-        with self._features.open("rb") as features, self._labels.open("rb") as labels:
-            while len(chunk := np.fromfile(labels, np.int8, rows)):
-                yield np.fromfile(features, np.float32, len(chunk) * len(FEATURES)).reshape(-1, len(FEATURES)), chunk
+        for start in range(0, self.rows, rows):
+            count = min(rows, self.rows - start)
+            features = _read(self._features, np.float32, start * len(FEATURES), count * len(FEATURES))
+            yield features.reshape(-1, len(FEATURES)), _read(self._labels, np.int8, start, count)
+
+
+def _read(file: IO[bytes], kind: type[np.generic], start: int, count: int) -> npt.NDArray[Any]:
+    """Values of a file by their position, whatever else reads there."""
+    size = np.dtype(kind).itemsize
+    return np.frombuffer(os.pread(file.fileno(), count * size, start * size), kind)

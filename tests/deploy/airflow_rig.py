@@ -13,13 +13,14 @@ from typing import Any
 from tests.ray_head_rig import ROOT, Cluster, free_ports
 
 SOURCES = ROOT / "deploy/airflow"
-LAST_STATES = """
+STATES = """
 import json, sys
 from sqlalchemy import select
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 with create_session() as session:
-    run = session.scalars(select(DagRun).where(DagRun.dag_id == sys.argv[1]).order_by(DagRun.id.desc()).limit(1)).one()
+    runs = select(DagRun).where(DagRun.dag_id == sys.argv[1], DagRun.run_id.like(sys.argv[2]))
+    run = session.scalars(runs.order_by(DagRun.id.desc()).limit(1)).one()
     print(json.dumps({"run": run.state} | {ti.task_id: ti.state for ti in run.get_task_instances(session=session)}))
 """
 FORGET_TRIGGERS = """
@@ -53,9 +54,9 @@ class Airflow:
         done = self.run("dags", "test", dag, "--conf", json.dumps(conf))
         return self.states(dag), done.stdout + done.stderr
 
-    def states(self, dag: str) -> dict[str, str]:
-        """The states of a DAG's last run and of its tasks."""
-        asked = self.python("-c", LAST_STATES, dag)
+    def states(self, dag: str, run: str = "%") -> dict[str, str]:
+        """The states of a run, by default of a DAG's last one, and of its tasks."""
+        asked = self.python("-c", STATES, dag, run)
         assert asked.returncode == 0, asked.stdout + asked.stderr
         found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
         return found

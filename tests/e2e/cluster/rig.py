@@ -23,7 +23,7 @@ from transforms.example import EXAMPLE
 
 PYTHON = sys.executable
 RAY = str(Path(PYTHON).with_name("ray"))
-HOSTS = 9
+HOSTS = 11
 CPUS = 2
 OBJECT_STORE = 80_000_000
 DISK = "400m"
@@ -84,6 +84,10 @@ class Cluster:
     def tmp(self, host: Host) -> Path:
         """A host's own disk, seen from here as long as it lives."""
         return Path("/proc", str(host.pid), "root", "tmp")
+
+    def proc(self, host: Host) -> Path:
+        """Its processes, as it sees them."""
+        return Path("/proc", str(host.pid), "root", "proc")
 
     def start_head(self) -> None:
         more = ("--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false")
@@ -199,6 +203,17 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
         yield made
 
 
+@contextmanager
+def full_disk(host: Host) -> Iterator[None]:
+    """Somebody else's file, to the last byte."""
+    done = host.run("sh", "-c", "cat /dev/zero > /tmp/full")
+    assert "No space left" in done.stderr
+    try:
+        yield
+    finally:
+        assert host.run("rm", "/tmp/full").returncode == 0
+
+
 def raw_listings(folder: Path, rows: int, shards: int) -> Path:
     """Generated listings without bad rows."""
     generate(rows, folder, shards=shards, bad_rows=0.0)
@@ -212,4 +227,4 @@ def folder_of_gate(folder: Path, half: int) -> Path:
     return folder
 
 
-__all__ = ["EXAMPLE", "ROOT", "Cluster", "Done", "cluster", "finish", "folder_of_gate", "kill", "raw_listings", "until"]
+__all__ = ["EXAMPLE", "ROOT", "Cluster", "Done", "cluster", "finish", "folder_of_gate", "full_disk", "kill", "raw_listings", "until"]

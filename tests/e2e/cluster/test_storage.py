@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.hosts import Host
-from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, raw_listings, until
+from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, full_disk, raw_listings, until
 from tests.e2e.cluster.test_process import SHARDS, ids, live, waiting_at
 
 HOG = """
@@ -54,17 +53,6 @@ def test_object_stores_that_spill_cost_time_only(cluster: Cluster, raw: Path) ->
         manifest = cluster.must("process", "--source", "/mnt/stored", "--sink", "/mnt/among-full-stores")
     assert manifest["rows"] == {"read": 6_000, "accepted": 6_000, "rejected": 0}
     assert ids(live(cluster.shared / "among-full-stores") / "accepted") == ids(raw)
-
-
-@contextmanager
-def full_disk(host: Host) -> Iterator[None]:
-    """Somebody else's file, to the last byte."""
-    done = host.run("sh", "-c", "cat /dev/zero > /tmp/full")
-    assert "No space left" in done.stderr
-    try:
-        yield
-    finally:
-        assert host.run("rm", "/tmp/full").returncode == 0
 
 
 def test_a_full_disk_of_a_node_is_one_sentence_and_nothing_is_started(cluster: Cluster, raw: Path) -> None:

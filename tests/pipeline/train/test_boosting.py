@@ -25,8 +25,8 @@ def rows() -> tuple[Matrix, Any]:
     return features, np.digitize(score, [-1, 0, 1]).astype(np.int8)
 
 
-def spool(folder: Path, rows: tuple[Matrix, Any], piece: int) -> Spool:
-    filled = Spool(folder, "rows")
+def spool(rows: tuple[Matrix, Any], piece: int) -> Spool:
+    filled = Spool()
     for start in range(0, len(rows[1]), piece):
         filled.append(rows[0][start : start + piece], rows[1][start : start + piece])
     return filled
@@ -36,18 +36,16 @@ def boosted(data: xgboost.DMatrix, rounds: int = 20) -> xgboost.Booster:
     return xgboost.train({**parameters(Settings(), 4), "nthread": 1}, data, rounds)
 
 
-def test_a_spool_gives_the_rows_back_in_order_as_often_as_asked(tmp_path: Path, rows: tuple[Matrix, Any]) -> None:
-    filled = spool(tmp_path, rows, 333)
+def test_a_spool_gives_the_rows_back_in_order_as_often_as_asked(rows: tuple[Matrix, Any]) -> None:
+    filled = spool(rows, 333)
     for size in (100, 700, 5_000):
         features, labels = zip(*filled.batches(size), strict=True)
         np.testing.assert_array_equal(np.concatenate(features), rows[0])
         np.testing.assert_array_equal(np.concatenate(labels), rows[1])
 
 
-def test_streaming_trains_the_model_that_the_whole_matrix_trains(
-    tmp_path: Path, rows: tuple[Matrix, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    streamed = boosted(quantile_matrix(spool(tmp_path, rows, 333), EVEN, max_bin=256, nthread=1))
+def test_streaming_trains_the_model_that_the_whole_matrix_trains(rows: tuple[Matrix, Any]) -> None:
+    streamed = boosted(quantile_matrix(spool(rows, 333), EVEN, max_bin=256, nthread=1))
     whole = boosted(xgboost.QuantileDMatrix(rows[0], rows[1], missing=np.nan, max_bin=256, nthread=1))
     assert streamed.save_raw("json") == whole.save_raw("json")
 

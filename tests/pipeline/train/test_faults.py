@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from pipeline.settings import Settings
 from pipeline.train import TrainingError, boosting, train
 from tests.listings import accepted_listings, write_dataset
+from tests.spools import spools
+from tests.until import until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -33,4 +37,23 @@ def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(tmp_
         "Training failed on worker 0: its process or its node died, as in each of 3 starts. Most often a node ran out of memory. "
         "Nothing was published."
     )
+    assert not (tmp_path / "registry").exists()
+
+
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", accepted_listings(500))
+    endless = {"NIGHTPRICE_XGBOOST__ROUNDS": "1000000", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "1000000"}
+    line = [sys.executable, "-m", "pipeline", "train", "--data", data, "--registry", str(tmp_path / "registry")]
+
+    before = spools()
+    with subprocess.Popen(line, env=os.environ | endless, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: spools() - before or process.poll() is not None)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "Error: Interrupted. Nothing was published: what was live stays live."
     assert not (tmp_path / "registry").exists()
