@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 import ray.train
+from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.nodes import broken_nodes
@@ -50,7 +51,8 @@ class Watch:
             return cls(seconds, None)
         # Here, where the run's controller is too: its own death ends the run.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return cls(seconds, ray.remote(num_cpus=0)(Signs).options(scheduling_strategy=here).remote(workers))
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Signs)
+        return cls(seconds, actor.options(scheduling_strategy=here).remote(workers))
 
     def run(self, work: Callable[[], T]) -> T:
         """Do the work in a thread, and stay free to give it up: on Ctrl-C, or with TrainingError once a worker was quiet for too long.
@@ -60,12 +62,18 @@ class Watch:
         done: Future[T] = Future()
         threading.Thread(target=_fulfil, args=(done, work), name="training", daemon=True).start()
         while not wait([done], timeout=None if self.signs is None else SIGN_SECONDS).done:
-            if ray.get(self.signs.quiet_seconds.remote()) > self.seconds:
+            if self._is_quiet():
                 raise TrainingError(
                     f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have reached it. "
                     f"{what_is_wrong()} Nothing was published. Mend that, or raise resource_wait_seconds."
                 )
         return done.result()
+
+    def _is_quiet(self) -> bool:
+        try:
+            return bool(ray.get(self.signs.quiet_seconds.remote(), timeout=self.seconds) > self.seconds)
+        except GetTimeoutError:  # not even the actor has started
+            return True
 
 
 def with_signs(pieces: Iterator[T], signs: Any) -> Iterator[T]:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,32 @@ def test_the_address_that_is_given_counts_and_not_that_of_the_environment(cluste
     assert "Traceback" not in done.stderr
 
 
-def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, processed: Any) -> None:
-    folder, _ = processed
-    few = {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}
+@pytest.fixture(scope="module")
+def scheduled(cluster: Cluster, processed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[str], list[str]], list[str]]:
+    """The script of docs/schedule.md by the name of a run; what "week-1" gave: the dataset's version, the champion and why it is that."""
+    folder = tmp_path_factory.mktemp("retraining")
+    (script,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/schedule.md").read_text(), re.MULTILINE | re.DOTALL)
+    (folder / "retrain.sh").write_text(script.replace("/opt/nightprice", str(ROOT)).replace("s3://bucket", str(folder)))
+    (folder / "raw").symlink_to(processed[0] / "raw")
+    variables = {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}
+    variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-    trained = cluster.submit("--id", "second", "train", "--data", folder / "dataset", "--registry", folder / "models", **few)
+    def run(name: str) -> list[str]:
+        done = cluster.run("bash", folder / "retrain.sh", name, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = Registry(str(folder / "models")).current("listing-price", "champion")
+        assert record is not None
+        return [json.loads((folder / "dataset/manifest.json").read_text())["version"], record.version, record.why]
 
-    assert trained.returncode == 0, trained.stdout + trained.stderr
-    shown = {job: cluster.get(f"/api/data/datasets/{cluster.job(job)['job_id']}")["datasets"] for job in ("first", "second")}
-    names = {job: sorted(found["dataset"].partition("_")[0] for found in datasets) for job, datasets in shown.items()}
-    assert names == {"first": ["process"], "second": ["evaluate", "learn", "train"]}
+    return run, run("week-1")
+
+
+def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, scheduled: Any) -> None:
+    jobs = {step: cluster.job(f"week-1-{step}")["job_id"] for step in ("process", "train")}
+    shown = {step: cluster.get(f"/api/data/datasets/{job}")["datasets"] for step, job in jobs.items()}
+
+    names = {step: sorted(found["dataset"].partition("_")[0] for found in datasets) for step, datasets in shown.items()}
+    assert names == {"process": ["process"], "train": ["evaluate", "learn", "train"]}
     operators = [operator["operator"] for datasets in shown.values() for found in datasets for operator in found["operators"]]
     assert [name for name in operators if "lambda" in name] == []
     (run,) = cluster.get("/api/train/v2/runs/v1")["train_runs"]
@@ -97,26 +114,14 @@ def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, pr
 
 
 def test_the_script_of_the_schedule_retrains_and_repeats_nothing_when_started_again(
-    cluster: Cluster, processed: Any, tmp_path: Path
+    cluster: Cluster, scheduled: tuple[Callable[[str], list[str]], list[str]]
 ) -> None:
-    folder, _ = processed
-    (script,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/schedule.md").read_text(), re.MULTILINE | re.DOTALL)
-    (tmp_path / "retrain.sh").write_text(script.replace("/opt/nightprice", str(ROOT)).replace("s3://bucket", str(tmp_path)))
-    (tmp_path / "raw").symlink_to(folder / "raw")
-    few = {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-
-    def retrain(run: str) -> list[str]:
-        done = cluster.run("bash", tmp_path / "retrain.sh", run, PATH=path, **few)
-        assert done.returncode == 0, done.stdout + done.stderr
-        record = Registry(str(tmp_path / "models")).current("listing-price", "champion")
-        assert record is not None
-        return [json.loads((tmp_path / "dataset/manifest.json").read_text())["version"], record.version, record.why]
-
-    first = retrain("week-1")
+    retrain, first = scheduled
+    jobs = len(cluster.get("/api/jobs/"))
 
     assert "scheduled there is no champion yet" in first[2]
     assert retrain("week-1") == first
+    assert len(cluster.get("/api/jobs/")) == jobs
     # The same listings give the same model, which is not better: refused, and no failure.
     dataset, *champion = retrain("week-2")
     assert dataset != first[0]

@@ -44,9 +44,9 @@ def test_a_run_without_signs_ends_with_what_is_wrong(of_a_cluster: None, monkeyp
     end = threading.Event()
     try:
         with pytest.raises(
-            TrainingError, match=rf"^Training stands still: for 0\.2 s a worker has not started, or .* {wrong} Nothing was "
+            TrainingError, match=rf"^Training stands still: for 1\.5 s a worker has not started, or .* {wrong} Nothing was "
         ):
-            Watch.over(2, seconds=0.2).run(lambda: end.wait(60))
+            Watch.over(2, seconds=1.5).run(lambda: end.wait(60))
     finally:
         end.set()
 
