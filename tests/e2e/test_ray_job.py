@@ -1,5 +1,6 @@
 """The pipeline's steps as jobs of a running cluster with token authentication, and what its dashboard then says of them."""
 
+import fcntl
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pytest
 from pipeline.generate import generate
 from registry.registry import Registry
 from tests.ray_head_rig import ROOT, Cluster, free_ports
+
+SCHEDULE = (ROOT / "docs/schedule.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def test_the_address_that_is_given_counts_and_not_that_of_the_environment(cluste
 def scheduled(cluster: Cluster, processed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[str], list[str]], list[str]]:
     """The script of docs/schedule.md by the name of a run; what "week-1" gave: the dataset's version, the champion and why it is that."""
     folder = tmp_path_factory.mktemp("retraining")
-    (script,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/schedule.md").read_text(), re.MULTILINE | re.DOTALL)
+    (script,) = re.findall(r"^```sh\n(.*?)^```", SCHEDULE, re.MULTILINE | re.DOTALL)
     (folder / "retrain.sh").write_text(script.replace("/opt/nightprice", str(ROOT)).replace("s3://bucket", str(folder)))
     (folder / "raw").symlink_to(processed[0] / "raw")
     variables = {"NIGHTPRICE_XGBOOST__ROUNDS": "3", "NIGHTPRICE_HOLDOUT_SHARE": "0.3"}
@@ -127,3 +130,18 @@ def test_the_script_of_the_schedule_retrains_and_repeats_nothing_when_started_ag
     assert dataset != first[0]
     assert champion == first[1:]
     assert cluster.job("week-2-promote")["driver_exit_code"] == 3
+
+
+def test_cron_starts_no_run_beside_one_that_goes_on(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^0 4 \* \* 1 +(flock .*) >>", SCHEDULE, re.MULTILINE)
+    line = line.replace("/run/lock/nightprice", "lock")
+    (tmp_path / "retrain.sh").write_text("#!/bin/sh\ntouch started\n")
+    (tmp_path / "retrain.sh").chmod(0o755)
+
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert subprocess.run(line, shell=True, cwd=tmp_path, check=False).returncode == 1
+    assert not (tmp_path / "started").exists()
+
+    assert subprocess.run(line, shell=True, cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "started").exists()
