@@ -1,5 +1,6 @@
 """What Ray reads from the environment when it starts, and who holds the ports it needs."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -85,7 +86,7 @@ def configure(port: int) -> Path | None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_connections()))
     for name, port_number in PORT_VARIABLES.items():
-        os.environ.setdefault(name, str(port_number if _is_free("", port_number) else _free_port()))
+        os.environ.setdefault(name, str(_free_port(port_number, port)))
     folder = Path(tempfile.gettempdir()) / f"nightprice-haproxy-{port}"
     for name, file in FOLDER_VARIABLES.items():
         os.environ.setdefault(name, str(folder / file))
@@ -110,11 +111,12 @@ def _connections() -> int:
     return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, (files - 100) * 2 // 5)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        port: int = listener.getsockname()[1]
-    return port
+def _free_port(first: int, other: int) -> int:
+    """The first port from `first` on that nobody listens at, but for one that has its use.
+
+    Not any that the system gives: among those its own connections may take it before HAProxy has started.
+    """
+    return next(number for number in itertools.count(first) if number != other and _is_free("", number))
 
 
 def _is_free(host: str, port: int) -> bool:
