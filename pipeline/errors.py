@@ -32,6 +32,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = inner if isinstance(inner, BaseException) else current.__cause__
 
 
+_ADVICE = r"Failed to .+ after \d+/\d+ attempt"
+
+
 def without_advice(message: str) -> str:
     """A message without what Ray Data appends to each: how often it tried, and how to make it try again."""
-    return re.split(r"\nFailed to .+ after \d+/\d+ attempt", message)[0]
+    return re.split(rf"\n{_ADVICE}", message)[0]
+
+
+def is_advice(text: object) -> bool:
+    """Whether a text is such an appendix: of an OSError it becomes the third argument, which is the name of a file."""
+    return isinstance(text, str) and re.match(_ADVICE, text) is not None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import causes, without_advice
+from pipeline.errors import causes, is_advice, without_advice
 from transforms.errors import NightpriceError
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ def _unwrapped(error: "RayError") -> NightpriceError | None:
         if isinstance(seen, NightpriceError):
             seen.args = (without_advice(str(seen)),)
             return seen
+        if isinstance(seen, OSError) and is_advice(seen.filename):
+            del seen.filename
         if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
             return NightpriceError(f"No space left on the device: {seen}. Free some space or name another address; nothing was published.")
     return None

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     resource_wait_seconds: float = Field(
         600.0,
         gt=0,
-        description="How long a command waits for a cluster's CPUs, while nodes may still come, and training for a sign of each worker.",
+        description="How long a command waits for a cluster's CPUs, while nodes may still come, and training for a worker's heartbeat.",
     )
     xgboost: XGBoostSettings = Field(XGBoostSettings(), description="The default estimator.")
     random_forest: ForestSettings = Field(ForestSettings(), description="The notebook's estimator.")

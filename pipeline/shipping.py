@@ -1,28 +1,30 @@
 """A model on its way to the workers: its files travel, for they may run on machines that don't see this one's disk."""
 
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import ray
 
-from registry.artifact import Artifact, load_artifact
+from registry.artifact import SCORING_FILES, Artifact, artifact_of
 
-ModelFiles = Mapping[str, bytes]
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What of a model's folder scoring needs."""
+
+    folder: Path
+    contents: Mapping[str, bytes]
 
 
 def ship(artifact: Artifact) -> "ray.ObjectRef[ModelFiles]":
-    """Put the files of a model where every worker can fetch them."""
-    files: ModelFiles = {name: (artifact.folder / name).read_bytes() for name in artifact.manifest["sha256"]}
-    return ray.put(files)
+    """Put a model where every worker can fetch it."""
+    return ray.put(ModelFiles(artifact.folder, {name: (artifact.folder / name).read_bytes() for name in SCORING_FILES}))
 
 
 @lru_cache(maxsize=2)
 def shipped(files: "ray.ObjectRef[ModelFiles]") -> Artifact:
-    """The model, loaded and checked once in every worker process."""
-    contents: ModelFiles = ray.get(files)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in contents.items():
-            Path(folder, name).write_bytes(content)
-        return load_artifact(Path(folder))
+    """The model, loaded and checked once in every worker process; from memory, as a worker's disk may be full."""
+    found: ModelFiles = ray.get(files)
+    return artifact_of(found.contents, found.folder)

@@ -29,6 +29,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 GOLDEN = "golden.json"
+SCORING_FILES = (MANIFEST, MODEL, GOLDEN)
 # How far a probability may be from the estimator's: measured are 8e-7 for XGBoost and 1.3e-6 for the forest.
 TOLERANCE = 1e-5
 
@@ -43,6 +44,7 @@ class Artifact:
     """A model that was checked and is ready to score. Safe to use from several threads."""
 
     folder: Path
+    """Where it was read, maybe on another machine."""
     manifest: dict[str, Any]
     vocabulary: Vocabulary
     pricing: Pricing
@@ -115,15 +117,22 @@ def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> A
     `where` is what messages call the folder. Raises ArtifactError, naming what is wrong and the mend.
     """
     where = where or str(folder)
-    manifest = read_manifest(_read(folder, MANIFEST, where), where)
-    contents = {name: _read(folder, name, where) for name in manifest["sha256"] if name != MANIFEST}
-    _check_contents(manifest, contents, where)
+    content = _read(folder, MANIFEST, where)
+    others = [name for name in read_manifest(content, where)["sha256"] if name != MANIFEST]
+    return artifact_of({MANIFEST: content} | {name: _read(folder, name, where) for name in others}, folder, threads, where)
+
+
+def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
+    """The same from what was read of a folder, maybe on another machine: SCORING_FILES at least."""
+    where = where or str(folder)
+    manifest = read_manifest(files[MANIFEST], where)
+    _check_contents(manifest, files, where)
     try:
         vocabulary, pricing = Vocabulary.from_json(manifest["vocabulary"]), Pricing.from_json(manifest["pricing"])
     except (KeyError, TypeError, ValueError, ContractError) as error:
         raise ArtifactError(f"{where}: the vocabulary or pricing in {MANIFEST} can't be read ({error}). {_TRAIN_AGAIN}") from error
-    artifact = Artifact(folder, manifest, vocabulary, pricing, _session(contents[MODEL], threads, where))
-    _check_golden(artifact, contents[GOLDEN], where)
+    artifact = Artifact(folder, manifest, vocabulary, pricing, _session(files[MODEL], threads, where))
+    _check_golden(artifact, files[GOLDEN], where)
     return artifact
 
 
@@ -164,7 +173,7 @@ def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
 
 def _check_contents(manifest: Mapping[str, Any], contents: Mapping[str, bytes], where: str) -> None:
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
+        if name != MANIFEST and hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
             raise _changed(where, name)
 
 

@@ -25,7 +25,7 @@ from pipeline.train.estimator import Estimator, Job, Trained, worker_cpus
 from pipeline.train.learn import COLUMNS, Learned, TrainingError, learn
 from pipeline.train.matrix import encoded_rows
 from pipeline.train.onnx_export import check_parity, with_missing
-from pipeline.train.watch import Watch
+from pipeline.train.watchdog import Watchdog
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from transforms.contract import CONTRACT_VERSION, FEATURES
@@ -133,7 +133,7 @@ def _job(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> Job:
         settings=settings,
         name=f"{settings.model_name}-{run.version}-{run.estimator}",
         storage=_storage(settings, scratch),
-        watch=Watch.over(run.workers, settings.resource_wait_seconds),
+        watchdog=Watchdog.over(run.workers, settings.resource_wait_seconds),
     )
 
 

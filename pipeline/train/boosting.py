@@ -14,7 +14,7 @@ from pipeline.settings import Settings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
 from pipeline.train.matrix import Spool, check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
-from pipeline.train.watch import with_signs
+from pipeline.train.watchdog import with_heartbeats
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
 
@@ -40,11 +40,11 @@ class XGBoost(Estimator):
                 "threads": job.threads,
                 "weights": class_weights(job.counts, job.settings.xgboost.class_balance),
                 "rows": sum(job.counts),
-                "signs": job.watch.signs,
+                "heartbeats": job.watchdog.heartbeats,
             },
             **job.trainer_options(split_rows=True),
         )
-        booster = RayTrainReportCallback.get_model(fit(trainer, job.watch), BOOSTER_FILE)
+        booster = RayTrainReportCallback.get_model(fit(trainer, job.watchdog), BOOSTER_FILE)
         return trained(booster, job.sample, len(job.labels))
 
 
@@ -83,7 +83,7 @@ def class_weights(counts: list[int], balance: float) -> list[float]:
 def train_worker(config: dict[str, Any]) -> None:
     """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
     training, validation = Spool(), Spool()
-    for piece in with_signs(read_pieces(ray.train.get_dataset_shard("train")), config["signs"]):
+    for piece in with_heartbeats(read_pieces(ray.train.get_dataset_shard("train")), config["heartbeats"]):
         training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
         validation.append(piece.features[piece.validation], piece.labels[piece.validation])
     check_rows(_total(training.rows + validation.rows), config["rows"])

@@ -18,7 +18,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from pipeline.settings import Settings
 from pipeline.train.learn import TrainingError
 from pipeline.train.matrix import padded
-from pipeline.train.watch import Watch, what_is_wrong
+from pipeline.train.watchdog import Watchdog, what_is_wrong
 from transforms.encode import Matrix
 
 # A worker or node that dies costs a new start of the run, not the run.
@@ -46,7 +46,7 @@ class Job:
     """Of the run, as Ray's dashboard shows it."""
     storage: str
     """A folder or bucket that driver and workers all reach."""
-    watch: Watch
+    watchdog: Watchdog
 
     @property
     def cpus(self) -> float:
@@ -94,13 +94,13 @@ def threads(wanted: int) -> int:
     return min(wanted, there)
 
 
-def fit(trainer: Any, watch: Watch) -> Checkpoint:
+def fit(trainer: Any, watchdog: Watchdog) -> Checkpoint:
     """Run a Ray Train trainer and return what it reported last.
 
-    Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than the watch allows.
+    Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than the watchdog allows.
     """
     try:
-        checkpoint: Checkpoint | None = watch.run(trainer.fit).checkpoint
+        checkpoint: Checkpoint | None = watchdog.run(trainer.fit).checkpoint
     except WorkerGroupError as error:
         rank, cause = min(error.worker_failures.items())
         raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)} Nothing was published.") from error
@@ -124,6 +124,7 @@ def _what_happened(error: Exception) -> str:
     # Ray Train wraps what it found when it looked after its workers.
     if isinstance(getattr(error, "health_check_failure", error), RayActorError):
         return f"its process or its node died, as in each of {_MAX_FAILURES + 1} starts. Most often a node ran out of memory."
+    # What comes from the tasks that read for a worker reaches it as a text.
     if WorkerCrashedError.__name__ in str(error):
         return f"the processes that read its rows died, every time. {what_is_wrong()}"
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".") + "."

@@ -18,7 +18,7 @@ from pipeline.settings import ForestSettings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
 from pipeline.train.matrix import check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
-from pipeline.train.watch import with_signs
+from pipeline.train.watchdog import with_heartbeats
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
 
@@ -42,11 +42,11 @@ class RandomForest(Estimator):
                 "sample": job.sample,
                 "threads": job.threads,
                 "rows": sum(job.counts),
-                "signs": job.watch.signs,
+                "heartbeats": job.watchdog.heartbeats,
             },
             **job.trainer_options(split_rows=False),
         )
-        with fit(trainer, job.watch).as_directory() as folder:
+        with fit(trainer, job.watchdog).as_directory() as folder:
             return merged([_load(Path(folder, f"trees-{rank}.npz")) for rank in range(job.workers)], len(job.labels))
 
 
@@ -63,7 +63,7 @@ def train_worker(config: dict[str, Any]) -> None:
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    features, labels = _rows_in_order(config["signs"])
+    features, labels = _rows_in_order(config["heartbeats"])
     check_rows(len(labels), config["rows"])
     numbers = range(rank, len(config["seeds"]), workers)
     grown = grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
@@ -72,9 +72,9 @@ def train_worker(config: dict[str, Any]) -> None:
         ray.train.report({"trees": len(numbers)}, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _rows_in_order(signs: Any) -> tuple[Matrix, npt.NDArray[np.int8]]:
+def _rows_in_order(heartbeats: Any) -> tuple[Matrix, npt.NDArray[np.int8]]:
     """All rows, sorted: a bootstrap sample picks rows by position, and Ray Data may hand them out in any order."""
-    found = with_signs(read_pieces(ray.train.get_dataset_shard("train")), signs)
+    found = with_heartbeats(read_pieces(ray.train.get_dataset_shard("train")), heartbeats)
     pieces = [(piece.ids, piece.features[:, _COLUMNS], piece.labels) for piece in found]
     ids, features, labels = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     order = np.lexsort((labels, *features.T, ids))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from registry import artifact as format_of_models
-from registry.artifact import FORMAT, load_artifact, write_artifact
+from registry.artifact import FORMAT, SCORING_FILES, artifact_of, load_artifact, write_artifact
 from registry.errors import ArtifactError
 from tests.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
 from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
@@ -30,6 +30,15 @@ def test_a_written_model_scores_as_its_estimator_with_and_without_missing_values
     assert np.isnan(golden_rows()).any()
     np.testing.assert_allclose(model.predict(golden_rows()), tiny_probabilities(golden_rows(), weights), atol=1e-6)
     assert model.predict(golden_rows()).dtype == np.float32
+
+
+def test_a_model_that_travelled_is_checked_and_scores_where_its_folder_is_not(folder: Path) -> None:
+    files = {name: (folder / name).read_bytes() for name in SCORING_FILES}
+    elsewhere = Path("/of/another/machine")
+
+    assert (artifact_of(files, elsewhere).predict(golden_rows()) == load_artifact(folder).predict(golden_rows())).all()
+    with pytest.raises(ArtifactError, match="/of/another/machine: model.onnx has changed"):
+        artifact_of(files | {"model.onnx": b"another"}, elsewhere)
 
 
 def test_a_model_knows_who_it_is(folder: Path) -> None:

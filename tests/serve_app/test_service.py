@@ -167,17 +167,15 @@ def test_metrics_reach_rays_endpoint(service: Service) -> None:
     dashboard = (Path(__file__).parents[2] / "deploy" / "grafana_dashboard.json").read_text()
     wanted = set(re.findall(r"ray_nightprice_\w+", dashboard))
     assert len(wanted) == 7
-    patterns = [re.compile(rf"^{name}\b", re.MULTILINE) for name in wanted]
+    patterns = [re.compile(rf"^{name}\b", re.MULTILINE) for name in wanted] + [re.compile('problem="not_allowed"')]
+
+    def missing() -> list[str]:
+        text = service.metrics()
+        return [pattern.pattern for pattern in patterns if not pattern.search(text)]
+
     # Ray hands metrics on every few seconds.
-    with load_on(service, callers=1) as load:
-        for _ in range(60):
-            text = service.metrics()
-            if all(pattern.search(text) for pattern in patterns) and 'problem="not_allowed"' in text:
-                break
-            load.await_model(A)
-    missing = [pattern.pattern for pattern in patterns if not pattern.search(text)]
-    assert not missing
-    assert "made_up" not in text
+    await_that(missing, lambda patterns: not patterns, 60)
+    assert "made_up" not in service.metrics()
 
 
 @pytest.mark.skipif(haproxy_binary() is None, reason="no HAProxy here")

@@ -86,7 +86,7 @@ class RayJobOperator(BaseOperator):
         if not name.startswith(submission_id(context["ti"])):
             # Databases that use a number again, such as SQLite, let a trigger that is left over wake the task of a new one.
             self.log.warning("Woken by Ray job %s of another task: waiting on.", name)
-            self.execute(context)
+            self.execute(context)  # which defers the task anew
         self._submission_id = name
         with _one_sentence():
             self._cluster = jobs = self._connect()

@@ -142,3 +142,21 @@ def test_a_run_that_finds_no_room_says_what_it_wants_and_what_is_there(cluster: 
     assert re.fullmatch(rf"Nothing was started: it needs {wanted}; but after 6 s {said} {mend}", done.error())
     # Nothing of it is left waiting for CPUs.
     assert cluster.must("evaluate", "--model", undisturbed["model"], "--data", dataset, **wait)["rows"]
+
+
+def test_a_run_that_finds_no_room_again_tries_five_times(cluster: Cluster, dataset: str) -> None:
+    """Promise: workers for which too few nodes are left are given up after five tries, with what is there."""
+    cluster.restore(3)
+    before = versions(cluster)
+    # Ray Train gives each try a minute.
+    run, hosts = begun(cluster, dataset, **ENDLESS, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="5")
+
+    for host in hosts:
+        cluster.kill(host)
+    done = finish(run)
+
+    assert done.code == 1
+    assert re.fullmatch(r"Training could not start again: .*\. Now the cluster has 2 CPUs, .* Nothing was published\.", done.error()), (
+        done.error()
+    )
+    assert versions(cluster) == before

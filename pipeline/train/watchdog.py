@@ -1,4 +1,4 @@
-"""Watching over a training run: Ray waits without end for workers to start and for rows to reach them, and says nothing."""
+"""A watchdog over a training run: Ray waits without end for workers to start and for rows to reach them, and says nothing."""
 
 import threading
 import time
@@ -18,75 +18,75 @@ from pipeline.train.learn import TrainingError
 
 T = TypeVar("T")
 
-# Between two signs of a worker that has its rows, and between two looks at the signs.
-SIGN_SECONDS = 5.0
+# Between two heartbeats of a worker that has its rows, and between two looks at them.
+HEARTBEAT_SECONDS = 5.0
 
 
-class Signs:
-    """When each worker gave its last sign; an actor."""
+class Heartbeats:
+    """When each worker gave its last heartbeat; an actor."""
 
     def __init__(self, workers: int) -> None:
         self._last = [time.monotonic()] * workers
 
-    def give(self, rank: int) -> None:
+    def beat(self, rank: int) -> None:
         self._last[rank] = time.monotonic()
 
-    def quiet_seconds(self) -> float:
-        """How long the quietest worker has given none."""
+    def silent_seconds(self) -> float:
+        """How long the most silent worker has given none."""
         return time.monotonic() - min(self._last)
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What a run may take without a sign of every worker, in seconds, and where they leave their signs."""
+class Watchdog:
+    """Gives a run up once a worker has given no heartbeat for so long."""
 
     seconds: float
-    signs: Any
-    """The handle of an actor `Signs`; None where Ray runs on this machine alone, of which nothing is missing that was there before."""
+    heartbeats: Any
+    """The handle of an actor `Heartbeats`; None where Ray runs on this machine alone, which can lose no node."""
 
     @classmethod
-    def over(cls, workers: int, seconds: float) -> "Watch":
+    def over(cls, workers: int, seconds: float) -> "Watchdog":
         """Over a run that begins now."""
         if not can_grow():
             return cls(seconds, None)
-        # Here, where the run's controller is too: its own death ends the run.
+        # On the driver's node, where Ray Train's controller is too: without that node the run is over anyway.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Signs)
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Heartbeats)
         return cls(seconds, actor.options(scheduling_strategy=here).remote(workers))
 
     def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread, and stay free to give it up: on Ctrl-C, or with TrainingError once a worker was quiet for too long.
+        """Do the work in a thread and return its result. Raises TrainingError once a worker was silent for too long.
 
-        Ray Train itself answers Ctrl-C with the end of the process, as long as nothing keeps its controller from hearing of it.
+        Ctrl-C ends the wait as it ends any other; were Ray Train in the main thread, it would answer with exit code 1 and no word.
         """
         done: Future[T] = Future()
         threading.Thread(target=_fulfil, args=(done, work), name="training", daemon=True).start()
-        while not wait([done], timeout=None if self.signs is None else SIGN_SECONDS).done:
-            if self._is_quiet():
+        while not wait([done], timeout=None if self.heartbeats is None else HEARTBEAT_SECONDS).done:
+            if self._is_silent():
                 raise TrainingError(
                     f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have reached it. "
                     f"{what_is_wrong()} Nothing was published. Mend that, or raise resource_wait_seconds."
                 )
         return done.result()
 
-    def _is_quiet(self) -> bool:
+    def _is_silent(self) -> bool:
         try:
-            return bool(ray.get(self.signs.quiet_seconds.remote(), timeout=self.seconds) > self.seconds)
+            return bool(ray.get(self.heartbeats.silent_seconds.remote(), timeout=self.seconds) > self.seconds)
         except GetTimeoutError:  # not even the actor has started
             return True
 
 
-def with_signs(pieces: Iterator[T], signs: Any) -> Iterator[T]:
-    """On a worker: pieces of rows as they come, each with a sign; after the last one, when nothing is waited for, signs of their own."""
-    if signs is None:
+def with_heartbeats(pieces: Iterator[T], heartbeats: Any) -> Iterator[T]:
+    """On a worker: the pieces of its rows, a heartbeat with each, and regular ones after the last, when it waits for rows no more."""
+    if heartbeats is None:
         yield from pieces
         return
     rank = ray.train.get_context().get_world_rank()
-    signs.give.remote(rank)
+    heartbeats.beat.remote(rank)
     for piece in pieces:
-        signs.give.remote(rank)
+        heartbeats.beat.remote(rank)
         yield piece
-    threading.Thread(target=_go_on_giving, args=(signs, rank), name="signs", daemon=True).start()
+    threading.Thread(target=_beat_on, args=(heartbeats, rank), name="heartbeats", daemon=True).start()
 
 
 def what_is_wrong() -> str:
@@ -102,7 +102,7 @@ def _fulfil(done: "Future[T]", work: Callable[[], T]) -> None:
         done.set_exception(error)
 
 
-def _go_on_giving(signs: Any, rank: int) -> None:
+def _beat_on(heartbeats: Any, rank: int) -> None:
     while True:
-        signs.give.remote(rank)
-        time.sleep(SIGN_SECONDS)
+        heartbeats.beat.remote(rank)
+        time.sleep(HEARTBEAT_SECONDS)
