@@ -202,7 +202,7 @@ def running(airflow: Airflow) -> Iterator[None]:
     """What a run needs of Airflow's own processes, but for the triggerer, which each test starts."""
     airflow.forget_triggers()
     with airflow.started("api-server"):
-        until(airflow.answers, 300)
+        until(airflow.answers)
         with airflow.started("scheduler"):
             yield
 
@@ -217,21 +217,21 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: A
     done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"folder": str(tmp_path)}))
     assert done.returncode == 0, done.stdout + done.stderr
     with airflow.started("triggerer"):
-        until(lambda: any("so far" in events for events in shown(airflow, 1)), 300)
+        until(lambda: any("so far" in events for events in shown(airflow, 1)))
     (job,) = jobs(cluster, "waiting", "job")
     assert job["status"] == "RUNNING"
 
     with airflow.started("triggerer"):
         (tmp_path / "go").touch()
-        until(lambda: any("further" in events for events in shown(airflow, 1)), 300)
+        until(lambda: any("further" in events for events in shown(airflow, 1)))
         assert airflow.run("tasks", "clear", "waiting", "--yes").returncode == 0
 
-        until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED", 300)
-        until(lambda: len(jobs(cluster, "waiting", "job")) == 2, 300)
+        until(lambda: cluster.job(job["submission_id"])["status"] == "STOPPED")
+        until(lambda: len(jobs(cluster, "waiting", "job")) == 2)
         # Airflow's scheduler fails a task that is queued again before it has heard of the deferral.
-        until(lambda: (airflow.home / "scheduler.log").read_text().count(" state=deferred, executor=") == 2, 300)
+        until(lambda: (airflow.home / "scheduler.log").read_text().count(" state=deferred, executor=") == 2)
         (tmp_path / "end").touch()
-        until(lambda: airflow.states("waiting")["run"] == "success", 300)
+        until(lambda: airflow.states("waiting")["run"] == "success")
     for attempt, lines in ((1, ["so far", "further"]), (2, ["so far", "further", "done"])):
         assert [event for events in shown(airflow, attempt) for event in events if event in ("so far", "further", "done")] == lines
 
@@ -248,7 +248,7 @@ def test_runs_that_overlap_wait_for_each_other_and_a_model_that_is_no_better_is_
         assert done.returncode == 0, done.stdout + done.stderr
 
     with airflow.started("triggerer"):
-        until(lambda: airflow.states("nightprice_retrain", "second")["run"] in ("success", "failed"), 400)
+        until(lambda: airflow.states("nightprice_retrain", "second")["run"] in ("success", "failed"), seconds=400)
 
     states = {run: airflow.states("nightprice_retrain", run) for run in ("first", "second")}
     assert states["first"] == {"run": "success", "process": "success", "train": "success", "promote": "skipped"}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.io.tasks import map_tables
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.raw import listing, table_of, write_csv, write_shards
+from tests.until import until
 from transforms.errors import ContractError, NightpriceError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -212,7 +212,7 @@ def test_a_driver_killed_mid_run_leaves_the_live_version_and_the_next_run_works(
 
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(raw), str(sink), last], env=environment, stderr=subprocess.PIPE)
     try:
-        wait_until(partial(half_written, sink, live["version"]), driver)
+        until(partial(half_written, sink, live["version"]), driver)
     finally:
         driver.kill()
         driver.communicate()
@@ -225,15 +225,6 @@ def test_a_driver_killed_mid_run_leaves_the_live_version_and_the_next_run_works(
 
 def half_written(sink: Path, live: str) -> bool:
     return len([path for path in sink.glob("versions/*/accepted/*.parquet") if live not in str(path)]) == 3
-
-
-def wait_until(event: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    """Wait for an event that another process brings about; fail if that ends first."""
-    deadline = time.monotonic() + seconds
-    while not event():
-        assert process.poll() is None, process.communicate()[1].decode()[-2000:]
-        assert time.monotonic() < deadline, "the event did not come"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from serve_app.options import variable
+from tests.until import await_that
 from transforms.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180
 IN_A_ROW = 60
-T = TypeVar("T")
 
 
 class Service:
@@ -106,15 +106,6 @@ class Service:
             if "Ctrl-C" in line:
                 self._ready.set()
         self._ready.set()
-
-
-def await_that(look: Callable[[], T], condition: Callable[[T], bool], seconds: float) -> T:
-    """What was seen as soon as it fulfils a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition(found := look()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return found
 
 
 def replicas_of(pid: int) -> set[int]:

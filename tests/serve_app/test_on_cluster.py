@@ -18,8 +18,9 @@ import yaml
 from registry.registry import Registry
 from tests.deploy.test_cluster import node_env
 from tests.serve_app.models import registry_with
-from tests.serve_app.service import ROOT, Service, await_that, free_port, launch, load_on, replicas_of
+from tests.serve_app.service import ROOT, Service, free_port, launch, load_on, replicas_of
 from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.until import await_that
 from transforms.example import EXAMPLE
 
 # Ray hands the counts of replicas on every 10 s, which is long for a test.

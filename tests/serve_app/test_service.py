@@ -23,8 +23,9 @@ from registry.registry import Registry
 from serve_app.environment import haproxy_binary, processes
 from tests.s3_rig import serving
 from tests.serve_app.models import registry_with
-from tests.serve_app.service import Service, await_that, free_port, half_a_body, launch, load_on, stopped_at_the_end
+from tests.serve_app.service import Service, free_port, half_a_body, launch, load_on, stopped_at_the_end
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD
+from tests.until import await_that
 from transforms.example import EXAMPLE
 
 A, B, C = (f"{NAME}@{version}" for version in (FIRST, SECOND, THIRD))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.generate import generate
 from tests.deploy.hosts import Host, host_environment, hosts
 from tests.deploy.test_cluster import ROOT, node_env
+from tests.until import until
 from transforms.example import EXAMPLE
 
 PYTHON = sys.executable
@@ -179,16 +180,6 @@ def kill(process: "subprocess.Popen[str]", sent: signal.Signals = signal.SIGKILL
     (inside,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(inside), sent)
     process.communicate()
-
-
-def until(true: Callable[[], Any], process: "subprocess.Popen[str] | None" = None, seconds: float = 240) -> Any:
-    """Wait for an event that another process brings about, and fail if that ends first; what `true` returned."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert process is None or process.poll() is None, "".join(map(str, process.communicate())) if process else ""
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager
