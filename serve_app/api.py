@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow as pa
 from fastapi import FastAPI
 
 from serve_app import page, v2
 from serve_app.document import document
-from serve_app.errors import InvalidListing, RequestError, overloaded
+from serve_app.errors import RequestError, overloaded
 from serve_app.follow import Follower
 from serve_app.keys import Keys
 from serve_app.metrics import Metrics, NoMetrics
 from serve_app.options import ServeOptions
 from serve_app.predictor import Predictor
-from serve_app.streams import score_stream
+from serve_app.streams import read_stream, score_table
 from serve_app.wire import (
     ARROW,
     Call,
@@ -42,9 +43,11 @@ from transforms.contract import CATEGORY
 # Below the logger of Ray Serve, so that it lands in the replica's log.
 logger = logging.getLogger("ray.serve.nightprice")
 
+T = TypeVar("T")
 Endpoint = Callable[[Call], Awaitable[Reply] | Reply]
-# Bodies of at most so many bytes are scored in the event loop: a thread would cost more than they do.
+# Bodies of at most so many bytes and listings are scored in the event loop: a thread would cost more than they do.
 INLINE_BYTES = 8_192
+INLINE_ROWS = 32
 # Answered without a key: health for whoever watches the service, documents and the page for people.
 OPEN_PATHS = {
     "/",
@@ -156,25 +159,39 @@ class Api(FastAPI):
         self._small_in_turn = 0
 
     def _refusal(self, error: RequestError, path: str, number: str) -> Reply:
-        if isinstance(error, InvalidListing):
-            self._metrics.rejected(Counter(problem.reason for problem in error.problems))
+        if error.reasons:
+            self._metrics.rejected(error.reasons)
         logger.debug("Refused: %s", error, extra={"request": number})
         return v2.error_reply(error) if path.startswith("/v2") else error_reply(error, number)
 
-    def _predict(self, call: Call) -> Reply:
-        predictor, listing = self._follower.predictor, call.json()
+    def _predict(self, call: Call) -> Reply | Awaitable[Reply]:
+        predictor = self._follower.predictor
+        if len(call.body) > INLINE_BYTES:
+            return self._in_thread(self._score_one, call, predictor)
+        return self._score_one(call, predictor)
+
+    def _score_one(self, call: Call, predictor: Predictor) -> Reply:
+        listing = call.json()
         started = time.perf_counter()
         answer = predictor.predict(listing)
         self._metrics.predictions(predictor.ref, {answer[CATEGORY]: 1}, time.perf_counter() - started)
         return json_reply(answer)
 
     async def _predict_batch(self, call: Call) -> Reply:
-        predictor = self._follower.predictor
-        work = self._score_arrow if call.content_type == ARROW else self._score_json
-        return work(call, predictor) if len(call.body) <= INLINE_BYTES else await self._in_thread(work, call, predictor)
+        if call.content_type == ARROW:
+            return await self._score(call, lambda call, max_rows: read_stream(call.body, max_rows), self._score_table)
+        return await self._score(call, _listings, self._score_listings)
 
-    def _score_json(self, call: Call, predictor: Predictor) -> Reply:
-        listings = _listings(call.json(), self._options.max_rows)
+    async def _score(self, call: Call, read: Callable[[Call, int], Any], score: Callable[[Any, Predictor], Reply]) -> Reply:
+        """Read and score many listings: few in the event loop, more in a thread."""
+        predictor, max_rows = self._follower.predictor, self._options.max_rows
+        if len(call.body) > INLINE_BYTES:
+            return await self._in_thread(lambda: score(read(call, max_rows), predictor))
+        # Few bytes can mean many rows.
+        rows = read(call, max_rows)
+        return score(rows, predictor) if len(rows) <= INLINE_ROWS else await self._in_thread(score, rows, predictor)
+
+    def _score_listings(self, listings: list[Any], predictor: Predictor) -> Reply:
         started = time.perf_counter()
         results = predictor.predict_many(listings)
         scored = Counter(result[CATEGORY] for result in results if CATEGORY in result)
@@ -184,9 +201,9 @@ class Api(FastAPI):
             self._metrics.rejected(Counter(problem["reason"] for problems in wrong for problem in problems))
         return json_reply({"results": results, "model": predictor.ref})
 
-    def _score_arrow(self, call: Call, predictor: Predictor) -> Reply:
+    def _score_table(self, table: pa.Table, predictor: Predictor) -> Reply:
         started = time.perf_counter()
-        scored = score_stream(call.body, predictor, self._options.max_rows)
+        scored = score_table(table, predictor)
         self._metrics.predictions(predictor.ref, scored.categories, time.perf_counter() - started)
         self._metrics.rejected(scored.reasons)
         return Reply(scored.content, content_type=ARROW)
@@ -210,15 +227,16 @@ class Api(FastAPI):
         return {"GET": lambda call: v2.describe(kind, model, self._follower, self.version)}
 
     async def _infer(self, call: Call, model: v2.Wanted) -> Reply:
-        predictor = self._follower.predictor
-        model.check(predictor)
+        model.check(self._follower.predictor)
+        return await self._score(call, v2.read_inputs, self._score_inputs)
+
+    def _score_inputs(self, inputs: v2.Inputs, predictor: Predictor) -> Reply:
         started = time.perf_counter()
-        work = (v2.infer, call, predictor, self._options.max_rows)
-        reply, categories = v2.infer(*work[1:]) if len(call.body) <= INLINE_BYTES else await self._in_thread(*work)
+        reply, categories = v2.infer(inputs, predictor)
         self._metrics.predictions(predictor.ref, categories, time.perf_counter() - started)
         return reply
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Bulk work, so that one-row requests are answered meanwhile. Raises RequestError 503 if too much of it waits."""
         if self._in_hand >= self._most_in_hand:
             raise overloaded()
@@ -262,7 +280,8 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _listings(body: Any, max_rows: int) -> list[Any]:
+def _listings(call: Call, max_rows: int) -> list[Any]:
+    body = call.json()
     listings = body.get("listings") if isinstance(body, dict) and len(body) == 1 else None
     if not isinstance(listings, list):
         raise wrong_body("something else", 'an object {"listings": […]}')

@@ -34,12 +34,13 @@ class ReadTable:
         return bad
 
 
-def read_columns(columns: Mapping[str, pa.Array], rows: int, vocabulary: Vocabulary) -> ReadTable:
+def read_columns(given: Mapping[str, pa.Array | pa.ChunkedArray], rows: int, vocabulary: Vocabulary) -> ReadTable:
     """Read columns named as the fields of a listing, each with `rows` values.
 
     Raises InvalidListing for what is wrong with a column as a whole: unknown, missing though required, of a wrong type.
     """
-    _check(columns)
+    _check(given)
+    columns = {name: _whole(column) for name, column in given.items()}
     flags = _amenity_flags(columns.get(AMENITIES_COLUMN), rows)
     read: dict[str, pa.Array] = {}
     problems: list[tuple[Problem, Mask]] = []
@@ -77,7 +78,8 @@ def _amenity_flags(column: pa.Array | None, rows: int) -> dict[str, pa.Array] | 
     if column is None or column.null_count == rows:
         return None
     items, indices = distinct(column.flatten())
-    parents = pa.compute.list_parent_indices(column).to_numpy()
+    # Not Arrow's list_parent_indices: it counts items behind a null, which `flatten` leaves out.
+    parents = np.repeat(np.arange(rows), column.value_lengths().fill_null(0))
     flags = {}
     for item in FLAGS:
         says = np.array([text is not None and bool(item.read(text)) for text in items], np.bool_)
@@ -87,11 +89,20 @@ def _amenity_flags(column: pa.Array | None, rows: int) -> dict[str, pa.Array] | 
     return flags
 
 
-def _check(columns: Mapping[str, pa.Array]) -> None:
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One array. Chunks with dictionaries of their own become plain: Arrow can't unite all that it can read."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks > 1 and pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _check(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:
     problems = [
         unknown_field(name, str(column.type)) for name, column in columns.items() if name not in (*NAMES_OF_INPUTS, AMENITIES_COLUMN)
     ]
-    problems += [describe(item, MISSING, None) for item in REQUIRED if item.name not in columns]
+    problems += [describe(item, MISSING, None) for item in REQUIRED if item.name not in columns or _is_empty(columns[item.name].type)]
     for name, column in columns.items():
         if name == AMENITIES_COLUMN:
             if not (pa.types.is_null(column.type) or _is_list_of_text(column.type)):
@@ -106,13 +117,22 @@ NAMES_OF_INPUTS = {item.name for item in INPUTS}
 
 
 def _fits(item: Field, type: pa.DataType) -> bool:
-    plain = type.value_type if pa.types.is_dictionary(type) else type
-    if pa.types.is_null(plain):
+    plain = _plain(type)
+    if _is_empty(type):
         return True
     if pa.types.is_string(item.type):
         return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
     numeric = pa.types.is_integer(plain) or pa.types.is_floating(plain)
     return bool(numeric or (pa.types.is_boolean(item.type) and pa.types.is_boolean(plain)))
+
+
+def _plain(type: pa.DataType) -> pa.DataType:
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def _is_empty(type: pa.DataType) -> bool:
+    """Whether a column of this type holds nothing in any row."""
+    return bool(pa.types.is_null(_plain(type)))
 
 
 def _is_list_of_text(type: pa.DataType) -> bool:

@@ -1,5 +1,6 @@
 """What a caller is told when a request can't be answered."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class RequestError(NightpriceError):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.problems, self.headers = status, code, tuple(problems), dict(headers or {})
+        self.reasons = Counter(problem.reason for problem in problems)
 
     def as_json(self) -> dict[str, Any]:
         found = {"problems": [problem.as_json() for problem in self.problems]} if self.problems else {}

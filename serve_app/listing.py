@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve_app.errors import InvalidListing, Problem
-from transforms.contract import AMENITIES_COLUMN, FIELDS, FIELDS_BY_NAME, MISSING, PRICE, UNPARSEABLE, Field
+from transforms.contract import AMENITIES_COLUMN, FIELDS, FIELDS_BY_NAME, MISSING, OUT_OF_RANGE, PRICE, UNPARSEABLE, Field
 from transforms.encode import STRICT, UNKNOWN, Vocabulary
 from transforms.errors import closest
 
@@ -25,6 +25,8 @@ REQUIRED = tuple(item for item in INPUTS if item.required)
 EXACT = 2**53
 SHOWN_CHARACTERS = 80
 SHOWN_ITEMS = 50
+# Beyond them a listing is refused as a whole: to say what is wrong with a field costs more than sending it did.
+MOST_FIELDS = 64
 
 Outcome = tuple[Any, str | None]
 
@@ -50,6 +52,8 @@ def read_listing(listing: Any, vocabulary: Vocabulary) -> dict[str, Any]:
     """
     if not isinstance(listing, dict):
         raise InvalidListing([Problem("listing", UNPARSEABLE, shown(listing), "an object with the fields of a listing")])
+    if len(listing) > MOST_FIELDS:
+        raise InvalidListing([Problem("listing", OUT_OF_RANGE, f"{len(listing):,} fields", f"at most {MOST_FIELDS}")])
     record: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, value in listing.items():

@@ -1,6 +1,6 @@
 """The service without its transport: listings in, predictions out, by one version of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,7 +74,7 @@ class Predictor:
         answer = self._answer(record["id"], self._score(vector[np.newaxis])[0].tolist())
         return {**answer, **self.explainer.explain(vector)}
 
-    def score_columns(self, columns: dict[str, pa.Array], rows: int) -> Scored:
+    def score_columns(self, columns: Mapping[str, pa.Array | pa.ChunkedArray], rows: int) -> Scored:
         """Score columns named as the fields of a listing. Raises InvalidListing for a column that is wrong as a whole."""
         read = read_columns(columns, rows, self.artifact.vocabulary)
         wrong = read.wrong()

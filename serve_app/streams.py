@@ -26,20 +26,14 @@ class ScoredStream:
     reasons: Counter[str]
 
 
-def score_stream(body: bytes, predictor: Predictor, max_rows: int) -> ScoredStream:
-    """An Arrow stream of listings to one of results, a row each, in order: id, category, probabilities, model, problems.
+def score_table(table: pa.Table, predictor: Predictor) -> ScoredStream:
+    """Listings to an Arrow stream of results, a row each, in order: id, category, probabilities, model, problems.
 
     The columns are the fields of a listing; `problems` is null for a row that was scored, else a list of
-    `field:problem`. Raises RequestError 400 for what is no whole stream, 413 for too many rows, InvalidListing for a
-    column that is wrong as a whole.
+    `field:problem`. Raises RequestError 422 for a column that is wrong as a whole.
     """
-    table = read_stream(body, max_rows)
-    names = table.schema.names
-    if len(set(names)) != len(names):
-        raise RequestError(422, "invalid_stream", "A column occurs twice in the Arrow stream.")
-    columns = {name: _whole(table[name]) for name in names}
     try:
-        scored = predictor.score_columns(columns, table.num_rows)
+        scored = predictor.score_columns(dict(zip(table.schema.names, table.columns, strict=True)), table.num_rows)
     except InvalidListing as error:
         raise RequestError(422, "invalid_columns", f"The columns don't fit: {error}", error.problems) from None
     return ScoredStream(write_stream(scored, predictor), count_categories(scored, predictor), count_reasons(scored))
@@ -57,7 +51,10 @@ def count_reasons(scored: Scored) -> Counter[str]:
 
 
 def read_stream(body: bytes, max_rows: int) -> pa.Table:
-    """The rows of an untrusted stream, validated; compressed ones are refused, as they could fill any memory."""
+    """The rows of an untrusted stream, validated; compressed ones are refused, as they could fill any memory.
+
+    Raises RequestError: 400 for what is no whole stream, 413 for too many rows, 415 for a compressed one, 422 for wrong columns.
+    """
     try:
         with pa.BufferReader(body) as buffer:
             _refuse_compressed(buffer)
@@ -110,17 +107,12 @@ def _reasons(scored: Scored) -> pa.Array:
     )
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """One array; chunks with dictionaries of their own are united."""
-    if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
 def _check_columns(schema: pa.Schema) -> None:
     """Names are read here, where an error is known to be the stream's: they may be no UTF-8."""
     if len(schema.names) > 100:
         raise RequestError(422, "invalid_stream", f"{len(schema)} columns in the Arrow stream: a listing has fewer fields.")
+    if len(set(schema.names)) != len(schema.names):
+        raise RequestError(422, "invalid_stream", "A column occurs twice in the Arrow stream.")
 
 
 def _refuse_compressed(buffer: Any) -> None:

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from serve_app.errors import InvalidListing, RequestError
 from serve_app.listing import INPUTS, REQUIRED
 from serve_app.predictor import Predictor, Scored
-from serve_app.streams import count_categories
+from serve_app.streams import count_categories, count_reasons
 from serve_app.tensors import BYTES, read_tensor, refuse, rows_of, write_texts
 from serve_app.wire import JSON, Call, Reply, json_reply, too_many
 from transforms.contract import CATEGORY, Field
@@ -102,21 +102,35 @@ def datatype(item: Field) -> str:
     return "INT64" if pa.types.is_integer(item.type) else "FP64" if item.type == pa.float64() else "FP32"
 
 
-def infer(call: Call, predictor: Predictor, max_rows: int) -> tuple[Reply, Counter[str]]:
-    """The answer to an inference request, and how many rows got which category.
+@dataclass(frozen=True)
+class Inputs:
+    """An inference request whose tensors were read."""
 
-    Raises RequestError 400 for a request that is not of the protocol or holds a wrong listing, 413 for too many rows.
-    """
+    request: dict[str, Any]
+    columns: dict[str, pa.Array]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+def read_inputs(call: Call, max_rows: int) -> Inputs:
+    """Raises RequestError 400 for a request that is not of the protocol, 413 for too many rows."""
     request, binary = _split(call)
     inputs, rows = _inputs(request, max_rows)
-    columns = _columns(inputs, binary)
+    return Inputs(request, _columns(inputs, binary), rows)
+
+
+def infer(inputs: Inputs, predictor: Predictor) -> tuple[Reply, Counter[str]]:
+    """The answer to an inference request, and how many rows got which category. Raises RequestError 400 for a wrong listing."""
     try:
-        scored = predictor.score_columns(columns, rows)
+        scored = predictor.score_columns(inputs.columns, inputs.rows)
     except InvalidListing as error:
-        raise RequestError(400, "invalid_inputs", " ".join(problem.message for problem in error.problems)) from None
+        message = " ".join(problem.message for problem in error.problems)
+        raise RequestError(400, "invalid_inputs", message, error.problems) from None
     if scored.wrong.any():
         raise _wrong_rows(scored)
-    return _reply(request, scored, predictor), count_categories(scored, predictor)
+    return _reply(inputs.request, scored, predictor), count_categories(scored, predictor)
 
 
 def error_reply(error: RequestError) -> Reply:
@@ -186,7 +200,9 @@ def _wrong_rows(scored: Scored) -> RequestError:
         rows = np.flatnonzero(mask)
         named = ", ".join(map(str, rows[:NAMED_ROWS].tolist())) + (f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else "")
         said.append(f"Row {named}: {problem.message}")
-    return RequestError(400, "invalid_listing", " ".join(said))
+    error = RequestError(400, "invalid_listing", " ".join(said))
+    error.reasons = count_reasons(scored)
+    return error
 
 
 def _reply(request: dict[str, Any], scored: Scored, predictor: Predictor) -> Reply:

@@ -84,27 +84,24 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise too_large(limit)
-    first = await _timed(receive(), seconds) if not declared.isdigit() or int(declared) else await receive()
-    if not first.get("more_body") and first["type"] == "http.request":
-        body: bytes = first.get("body", b"")
-        if len(body) > limit:
-            raise too_large(limit)
-        return bytes(body)
-    whole: bytes = await _timed(_read_rest(first, receive, limit), seconds)
-    return whole
+    reading = _read(receive, limit)
+    body: bytes = await reading if declared.isdigit() and not int(declared) else await _timed(reading, seconds)
+    return body
 
 
-async def _read_rest(message: MutableMapping[str, Any], receive: Receive, limit: int) -> bytes:
-    body = bytearray()
+async def _read(receive: Receive, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
-        body += message.get("body", b"")
-        if len(body) > limit:
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
             raise too_large(limit)
         if not message.get("more_body"):
-            return bytes(body)
-        message = await receive()
+            return b"".join(pieces)
 
 
 async def _timed(waiting: Awaitable[Any], seconds: float) -> Any:

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ import pyarrow as pa
 import pytest
 
 from registry.registry import Registry
+from serve_app.api import Api
 from serve_app.follow import Follower
+from serve_app.metrics import NoMetrics
+from serve_app.options import ServeOptions
 from serve_app.streams import PROBLEMS
+from serve_app.wire import ARROW
 from tests.listings import accepted_listings
 from tests.serve_app.client import Client, client_of
 from tests.serve_app.models import as_listings
@@ -73,6 +78,62 @@ def test_a_wrong_listing_is_told_everything(client: Client) -> None:
     assert error["message"] == "3 fields are wrong: room_type, beds, bath."
     assert [problem["reason"] for problem in error["problems"]] == ["room_type:not_allowed", "beds:out_of_range", "bath:unknown_field"]
     assert 'Did you mean "Entire home/apt"?' in error["problems"][0]["message"]
+
+
+def test_a_listing_of_too_many_fields_is_told_that(client: Client) -> None:
+    many = {f"field{number}": 1 for number in range(50_000)}
+
+    for path, body in (("/v1/predict", many), ("/v1/explain", many), ("/v1/predict/batch", {"listings": [many]})):
+        answer = client.post(path, body)
+        assert "found 50,000 fields, expected at most 64" in answer.text
+        assert len(answer.content) < 1_000
+
+
+class Counting(NoMetrics):
+    """Keeps what was refused."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+
+    def rejected(self, reasons: Mapping[str, int]) -> None:
+        self.reasons.update(reasons)
+
+
+def test_wrong_fields_are_counted_by_every_way_in(follower: Follower) -> None:
+    metrics = Counting()
+    client = Client(Api(follower, ServeOptions(), metrics))
+    wrong = {**EXAMPLE, "beds": 1_000}
+    rows = pa.Table.from_pylist([wrong, wrong, {**EXAMPLE, "beds": 1}])
+    tensors = [{"name": name, "datatype": "FP64", "shape": [2], "data": [1_000, 1_000]} for name in ("beds", "bed")]
+
+    def counted(path: str, **body: Any) -> dict[str, int]:
+        metrics.reasons.clear()
+        client.post(path, **body)
+        return dict(metrics.reasons)
+
+    assert counted("/v1/predict", json=wrong) == counted("/v1/explain", json=wrong) == {"beds:out_of_range": 1}
+    assert counted("/v1/predict/batch", json={"listings": [wrong, wrong, EXAMPLE]}) == {"beds:out_of_range": 2}
+    assert counted("/v1/predict/batch", content=stream(rows), headers={"content-type": ARROW}) == {"beds:out_of_range": 2}
+    one_unknown = counted("/v1/predict/batch", content=stream(rows.append_column("bed", rows["beds"])), headers={"content-type": ARROW})
+    assert one_unknown == {"bed:unknown_field": 1}
+    assert counted("/v2/models/listing-price/infer", json={"inputs": tensors})["bed:unknown_field"] == 1
+    whole = [{"name": name, "datatype": datatype_of(value), "shape": [2], "data": [value] * 2} for name, value in wrong.items()]
+    assert counted("/v2/models/listing-price/infer", json={"inputs": whole}) == {"beds:out_of_range": 2}
+
+
+def datatype_of(value: Any) -> str:
+    return "BYTES" if isinstance(value, str) else "FP64" if isinstance(value, float) else "INT64"
+
+
+def test_amenities_that_lie_behind_a_null_are_nobodys(client: Client) -> None:
+    rows = pa.Table.from_pylist([{name: value for name, value in EXAMPLE.items() if name not in ("tv", "elevator", "internet")}] * 2)
+    behind = pa.ListArray.from_arrays([0, 1, 2], ["Kitchen", "TV"], mask=pa.array([True, False]))
+
+    def scored(amenities: pa.Array) -> Any:
+        return pa.ipc.open_stream(client.arrow(stream(rows.append_column("amenities", amenities))).content).read_all()
+
+    assert scored(behind) == scored(pa.array([None, ["TV"]]))
+    assert scored(behind) != scored(pa.array([["Kitchen"], ["TV"]]))
 
 
 def test_in_a_batch_only_the_wrong_one_fails(client: Client) -> None:
@@ -251,6 +312,10 @@ def test_too_much_large_work_is_refused_while_single_rows_are_answered(
         refused = narrow.post("/v1/explain", EXAMPLE)
         assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (503, "overloaded", "1")
         assert narrow.post("/v1/predict", EXAMPLE).status_code == 200
+        # Large is a long body, and a short one of many rows.
+        assert narrow.post("/v1/predict", {**EXAMPLE, "amenities": ["TV"] * 2_000}).status_code == 503
+        assert narrow.post("/v1/predict/batch", {"listings": [1] * 2_000}).status_code == 503
+        assert narrow.arrow(stream(pa.table({"tv": pa.nulls(50_000)}))).status_code == 503
         end.set()
         assert first.result(20).status_code == 200
     assert narrow.post("/v1/explain", EXAMPLE).status_code == 200

@@ -7,9 +7,13 @@ import json
 import os
 import random
 import struct
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -84,6 +88,60 @@ def test_streams_with_damage(client: Client, seed: int) -> None:
     cut = bytes(whole[: chance.randrange(len(whole))]) if chance.random() < 0.3 else bytes(whole)
 
     check(client.arrow(cut))
+
+
+def dictionary(values: pa.Array, indices: list[int | None]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), values)
+
+
+# Two values of every kind of column that Arrow can write; those that stand for a field as well as those that never could.
+COLUMNS = {
+    "null": pa.nulls(2),
+    "text": pa.array(["Brooklyn", None]),
+    "large text": pa.array(["Brooklyn", None], pa.large_string()),
+    "text view": pa.array(["Brooklyn", None], pa.string_view()),
+    "bytes": pa.array([b"Brooklyn", b"\xff"]),
+    "whole": pa.array([1, None]),
+    "unsigned": pa.array([1, 2**64 - 1], pa.uint64()),
+    "half": pa.array(np.array([1, np.nan], np.float16)),
+    "decimal": pa.array([Decimal("1.5"), None]),
+    "time": pa.array([datetime(2026, 1, 1), None]),
+    "struct": pa.array([{"a": 1}, None]),
+    "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+    "texts": pa.array([["TV", None], None]),
+    "texts behind a null": pa.ListArray.from_arrays([0, 1, 2], ["Kitchen", "TV"], mask=pa.array([True, False])),
+    "large list": pa.array([["TV"], []], pa.large_list(pa.large_string())),
+    "list view": pa.array([["TV"], None], pa.list_view(pa.string())),
+    "fixed list": pa.array([["TV"], None], pa.list_(pa.string(), 1)),
+    "lists of lists": pa.array([[["TV"]], None]),
+    "runs": pa.RunEndEncodedArray.from_arrays([2], ["Brooklyn"]),
+    "union": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
+    "dictionary": dictionary(pa.array(["Brooklyn", "Queens"]), [1, None]),
+    "dictionary with a null": dictionary(pa.array(["Brooklyn", None]), [0, 1]),
+    "dictionary of a value twice": dictionary(pa.array(["Brooklyn", "Brooklyn"]), [0, 1]),
+    "dictionary of nulls": dictionary(pa.nulls(1), [0, None]),
+    "dictionary of numbers": dictionary(pa.array([1, 2]), [0, None]),
+    "dictionary of structs": dictionary(pa.array([{"a": 1}]), [0, None]),
+    "dictionary of lists": dictionary(pa.array([["TV"]]), [0, None]),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("batches", [1, 2])
+def test_columns_of_every_type(client: Client, kind: str, batches: int) -> None:
+    listings = listings_table(2)
+    for name in [*listings.schema.names, "amenities", "made up"]:
+        others = {other: listings[other].chunk(0) for other in listings.schema.names if other != name}
+        batch = pa.record_batch({**others, name: COLUMNS[kind]})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            for _ in range(batches):
+                writer.write_batch(batch)
+
+        answer = client.arrow(bytes(sink.getvalue()))
+
+        check(answer)
+        assert answer.status_code in (200, 422), (name, answer.text)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), values, max_size=5), max_size=4))
