@@ -32,6 +32,11 @@ _REF = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9._-]*)")
 _SUMMARY = ("name", "version", "created", "estimator", "metrics", "dataset")
 
 
+def is_reference(model: str) -> bool:
+    """Whether a model is named by NAME@ALIAS or NAME@VERSION; anything else is a folder."""
+    return _REF.fullmatch(model) is not None
+
+
 class Registry:
     """Versions and aliases at one address. Making one touches nothing; the folder is made by the first `publish`.
 
@@ -118,7 +123,7 @@ class Registry:
         A version in a cloud is downloaded once and kept in the cache; a local one is used where it lies.
         Raises ArtifactError if it does not pass its checks, RegistryError as `resolve`.
         """
-        if not _REF.fullmatch(ref):
+        if not is_reference(ref):
             return self._load_folder(ref, threads)
         path = _version_path(*self.resolve(ref))
         if self._store.local is not None:

@@ -88,7 +88,9 @@ class Store:
         if self.local.exists() and not self.local.is_dir():
             raise RegistryError(f"{self.local} is a file, so it can't be a registry. Name a folder with --registry.")
         if not create and not self.local.exists():
-            raise RegistryError(f"There is no registry at {self.local}. Train a model into it first, or name another one with --registry.")
+            raise UnreachableError(
+                f"There is no registry at {self.local}. Train a model into it first, or name another one with --registry."
+            )
         return LocalStore(self.local, mkdir=create)
 
     @cached_property

@@ -22,6 +22,9 @@ from serve_app.metrics import RayMetrics
 from serve_app.middleware import Shortcut
 from serve_app.options import OptionsError, ServeOptions, load_options
 
+# Below the logger of Ray Serve, so that it lands in the replica's log.
+logger = logging.getLogger("ray.serve.nightprice")
+
 NAME = "nightprice"
 
 
@@ -33,9 +36,11 @@ class Prediction:
         """`arguments` are the options without the keys, which every replica reads from its own environment."""
         self._options = load_options(**arguments)
         # Ray Serve itself writes a line for each request at INFO; we say only what matters.
-        logging.getLogger("ray.serve.nightprice").setLevel(self._options.log_level)
+        logger.setLevel(self._options.log_level)
         if self._options.keys_required and not self._options.api_keys:
             raise OptionsError("Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on every node.")
+        if not self._options.is_local and not self._options.api_keys:
+            logger.warning("No keys: whoever reaches the service may call. Set NIGHTPRICE_SERVE_API_KEYS where the replicas run.")
         self._metrics = RayMetrics()
         registry = Registry(self._options.registry, self._options.cache_dir)
         self._follower = Follower(
@@ -46,6 +51,9 @@ class Prediction:
             metrics=self._metrics,
         )
         self._follower.start()
+        if self._options.model_required:
+            # Not an error, which Ray would try again a few times and then give up: the registry may be away for long.
+            self._follower.wait()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """What Ray Serve calls for the application, after the constructor."""
@@ -76,8 +84,11 @@ def seen_by_autoscaling(api: ASGIApp) -> ASGIApp:
 
 
 def app(arguments: dict[str, Any]) -> Application:
-    """The application; `arguments` are options of the service by name (`serve_app.options`). Raises OptionsError."""
-    return build(load_options(**arguments))
+    """The application; `arguments` are options of the service by name (`serve_app.options`). Raises OptionsError.
+
+    Where it listens is Ray Serve's option, not ours: taken for everywhere.
+    """
+    return build(load_options(**{"host": "0.0.0.0", **arguments}))
 
 
 def build(options: ServeOptions) -> Application:

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transforms.errors import NightpriceError
@@ -73,24 +74,28 @@ def haproxy_binary() -> str | None:
     return found
 
 
-def configure(port: int) -> Path | None:
-    """Set what Ray reads; call it before the first `import ray`. Returns HAProxy's folder, None if Ray's own proxy serves."""
+@contextmanager
+def configured(port: int) -> Iterator[Path | None]:
+    """Set what Ray reads, before the first `import ray`. Gives HAProxy's folder, until the end, or None if Ray's own proxy serves."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") != "1":
-        return None
+        yield None
+        return
     if haproxy_binary() is None:
         logger.warning("There is no HAProxy here: Ray's own proxy serves, with fewer requests a second.")
-        return None
+        yield None
+        return
     for name, value in FAST.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_connections()))
     for name, port_number in PORT_VARIABLES.items():
         os.environ.setdefault(name, str(_free_port(port_number, port)))
-    folder = Path(tempfile.gettempdir()) / f"nightprice-haproxy-{port}"
-    for name, file in FOLDER_VARIABLES.items():
-        os.environ.setdefault(name, str(folder / file))
-    return Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
+    # Of our own, as HAProxy does what is in it. A short name: with that of a node, its sockets have some 10 characters to spare.
+    with tempfile.TemporaryDirectory(prefix=f"haproxy-{port}-", ignore_cleanup_errors=True) as folder:
+        for name, file in FOLDER_VARIABLES.items():
+            os.environ.setdefault(name, str(Path(folder, file)))
+        yield Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
 
 
 def check_ports(host: str, port: int, with_haproxy: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from registry.artifact import GOLDEN, Artifact
+from registry.errors import UnreachableError
 from registry.registry import Registry
 from serve_app.errors import not_ready
 from serve_app.metrics import Metrics, NoMetrics
@@ -36,7 +37,7 @@ UNREACHABLE = "unreachable"
 
 @dataclass(frozen=True)
 class Swap:
-    """The last attempt to change the model."""
+    """An attempt to change the model: the last one, or after trouble that is over, the last that was done."""
 
     when: str
     version: str | None
@@ -45,6 +46,16 @@ class Swap:
     result: str
     """done, failed (the version can't be used) or unreachable (the registry does not answer)."""
     error: str | None = None
+
+
+@dataclass
+class _Broken:
+    """A version that could not be used, and for how many polls it is left alone."""
+
+    wanted: str
+    swap: Swap
+    tries: int
+    wait: int
 
 
 class Follower:
@@ -61,9 +72,9 @@ class Follower:
         self._predictor: Predictor | None = None
         self._since: str | None = None
         self._last_swap: Swap | None = None
-        self._failures, self._wait = 0, 0
-        self._failed_version: str | None = None
-        self._stopping = threading.Event()
+        self._last_done: Swap | None = None
+        self._broken: _Broken | None = None
+        self._loaded, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.on_poll: Callable[[], None] = lambda: None
 
@@ -98,6 +109,10 @@ class Follower:
         self._thread = threading.Thread(target=self._follow, name="nightprice-follow", daemon=True)
         self._thread.start()
 
+    def wait(self) -> None:
+        """Until there is a model, for ever if need be."""
+        self._loaded.wait()
+
     def stop(self) -> None:
         """End the thread; the model stays usable."""
         self._stopping.set()
@@ -112,6 +127,8 @@ class Follower:
             if wanted is None or self._is_waiting(wanted):
                 return
             self._swap(wanted)
+        except UnreachableError as error:
+            self._failed(None, UNREACHABLE, str(error))
         except NightpriceError as error:
             self._failed(wanted, FAILED if wanted else UNREACHABLE, str(error))
         except Exception as error:
@@ -144,16 +161,18 @@ class Follower:
         return f"{name}@{record.version}"
 
     def _settled(self) -> None:
-        """The version in force is the one wanted: nothing to complain of any more, unless a version failed."""
-        self._failed_version, self._failures, self._wait = None, 0, 0
-        if self._last_swap and self._last_swap.result == UNREACHABLE:
-            self._last_swap = Swap(_now(), self._version(), self._last_swap.previous, DONE)
+        """The version in force is the one wanted: nothing to complain of any more."""
+        self._broken, self._last_swap = None, self._last_done
 
     def _is_waiting(self, wanted: str) -> bool:
-        if wanted != self._failed_version:
-            self._failed_version, self._failures, self._wait = wanted, 0, 0
-        self._wait -= 1
-        return self._wait >= 0
+        broken = self._broken
+        if broken is None or broken.wanted != wanted:
+            self._broken = None
+            return False
+        # The registry may have been away since.
+        self._last_swap = broken.swap
+        broken.wait -= 1
+        return broken.wait >= 0
 
     def _swap(self, wanted: str) -> None:
         started = time.perf_counter()
@@ -161,18 +180,18 @@ class Follower:
         self_test(predictor)
         previous = self._version()
         self._predictor, self._since = predictor, _now()
-        self._last_swap = Swap(self._since, predictor.artifact.version, previous, DONE)
-        self._failed_version, self._failures, self._wait = None, 0, 0
+        self._last_swap = self._last_done = Swap(self._since, predictor.artifact.version, previous, DONE)
+        self._broken = None
+        self._loaded.set()
         self._metrics.swap(DONE)
         logger.info(f"Model {predictor.ref} in force after {time.perf_counter() - started:.2f} s, before {previous or 'none'}")
 
     def _failed(self, wanted: str | None, result: str, error: str) -> None:
         again = self._last_swap is not None and (self._last_swap.result, self._last_swap.error) == (result, error)
-        if wanted is not None:
-            self._failed_version = wanted
-            self._failures += 1
-            self._wait = min(2 ** (self._failures - 1), MOST_POLLS) - 1
         self._last_swap = Swap(_now(), wanted.rpartition("@")[2] if wanted else None, self._version(), result, error)
+        if wanted is not None:
+            tries = self._broken.tries + 1 if self._broken else 1
+            self._broken = _Broken(wanted, self._last_swap, tries, wait=min(2 ** (tries - 1), MOST_POLLS) - 1)
         self._metrics.swap(result)
         # Said once, not at every poll.
         logger.log(logging.DEBUG if again else logging.ERROR, f"No new model: {error} {self._version() or 'No model'} stays in force.")

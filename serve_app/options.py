@@ -7,6 +7,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from registry.registry import is_reference
 from transforms.errors import NightpriceError, closest
 from transforms.variables import unread_variable
 
@@ -29,6 +30,9 @@ class ServeOptions(BaseSettings):
     model: str = Field("listing-price@champion", description="NAME@ALIAS is followed; NAME@VERSION and a folder stay.")
     registry: str = Field("./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://.")
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("nightprice")), description="Where models of a registry in a cloud are kept.")
+    model_required: bool = Field(
+        False, description="A replica takes requests only once it has a model; else it answers 503, and /readyz says what it waits for."
+    )
     poll_seconds: float = Field(5.0, gt=0, description="How often a replica looks whether the alias names another version.")
     threads: Positive = Field(1, description="Threads that score in one replica.")
 
@@ -86,8 +90,9 @@ class ServeOptions(BaseSettings):
     def arguments(self) -> dict[str, Any]:
         """All but the keys, as plain values: what a deployment is given. Relative paths become absolute."""
         plain = self.model_dump(mode="json", exclude={"api_keys"})
-        registry = str(Path(self.registry).expanduser().absolute()) if "://" not in self.registry else self.registry
-        return {**plain, "registry": registry, "keys_required": self.keys_required or bool(self.api_keys)}
+        registry = self.registry if "://" in self.registry else _absolute(self.registry)
+        model = self.model if is_reference(self.model) else _absolute(self.model)
+        return {**plain, "registry": registry, "model": model, "keys_required": self.keys_required or bool(self.api_keys)}
 
 
 def load_options(**given: Any) -> ServeOptions:
@@ -104,6 +109,10 @@ def load_options(**given: Any) -> ServeOptions:
         return ServeOptions(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise OptionsError(_sentence(error)) from None
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def variable(name: str) -> str:

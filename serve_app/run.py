@@ -8,13 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from registry.artifact import MANIFEST, read_manifest
-from registry.errors import RegistryError
 from registry.registry import Registry
 from serve_app import cluster, environment
 from serve_app.options import ServeOptions, load_options, variable
@@ -34,15 +32,20 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
     (OptionsError), no such model, a port in use, a cluster that does not answer.
     """
     options = load_options(**given)
-    check_model(options)
+    # All of it, so that what is wrong is said here. Then a replica that comes later, while the registry is away, takes no requests.
+    Registry(options.registry, options.cache_dir).load(options.model)
+    options = options.model_copy(update={"model_required": True})
     joins = os.environ.get("RAY_ADDRESS")
-    haproxy = environment.configure(options.port)
-    if joins:
-        cluster.check_answers(joins)
-    else:
-        environment.check_ports(options.host, options.port, haproxy is not None)
-    # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
-    with _signals() as stopped, _ray(joins), _without_haproxy(None if joins else haproxy), _deployed(options, stopped, bool(joins)):
+    with environment.configured(options.port) as haproxy, ExitStack() as running:
+        if joins:
+            cluster.check_answers(joins)
+        else:
+            environment.check_ports(options.host, options.port, haproxy is not None)
+        stopped = running.enter_context(_signals())
+        running.enter_context(_ray(joins))
+        # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
+        running.enter_context(_without_haproxy(None if joins else haproxy))
+        running.enter_context(_deployed(options, stopped, bool(joins)))
         address = f"http://{_shown_host(options.host)}:{options.port}"
         if not options.is_local and not options.api_keys:
             say(f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set NIGHTPRICE_SERVE_API_KEYS.")
@@ -52,18 +55,6 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
             ready(address)
         stopped.wait()
         say("Stopping.")
-
-
-def check_model(options: ServeOptions) -> None:
-    """Raises NightpriceError unless the model is there, of a format and contract that can be read."""
-    if "@" in options.model:
-        Registry(options.registry, options.cache_dir).manifest(options.model)
-        return
-    folder = Path(options.model).expanduser()
-    try:
-        read_manifest((folder / MANIFEST).read_bytes(), str(folder))
-    except OSError as error:
-        raise RegistryError(f'"{options.model}" is neither NAME@ALIAS nor NAME@VERSION nor a folder with a model.') from error
 
 
 def check_cpus(options: ServeOptions, cpus: float) -> None:

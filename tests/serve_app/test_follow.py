@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from registry.errors import UnreachableError
 from registry.registry import Registry
 from serve_app.errors import RequestError
 from serve_app.follow import Follower
@@ -143,16 +144,19 @@ def test_a_later_promotion_does_not_wait_for_a_failed_one(tmp_path: Path) -> Non
 def test_a_rollback_from_a_failed_version_is_no_swap(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, [FIRST, SECOND])
     follower, _ = following(registry)
-    held = follower.predictor
+    held, before = follower.predictor, last_swap(follower)
     registry.promote(NAME, SECOND, "champion", "test")
     (tmp_path / "registry" / NAME / "versions" / SECOND / "model.onnx").unlink()
     follower.poll()
+
+    assert last_swap(follower)["result"] == "failed"
 
     registry.rollback(NAME, "champion", "broken")
     follower.poll()
 
     assert follower.predictor is held
-    assert last_swap(follower)["result"] == "failed"
+    # Nobody should go back once more.
+    assert last_swap(follower) == before
 
 
 def test_while_the_registry_is_away_the_model_goes_on(tmp_path: Path) -> None:
@@ -174,6 +178,55 @@ def test_while_the_registry_is_away_the_model_goes_on(tmp_path: Path) -> None:
     assert follower.predictor.ref == f"{NAME}@{SECOND}"
 
 
+def test_a_registry_that_goes_while_a_version_is_loaded_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = registry_with(tmp_path, [FIRST, SECOND])
+    follower, _ = following(registry)
+    registry.promote(NAME, SECOND, "champion", "test")
+
+    def gone(*_: Any) -> None:
+        raise UnreachableError("The store is silent.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "load", gone)
+        for _ in range(5):
+            follower.poll()
+            assert last_swap(follower)["result"] == "unreachable"
+    follower.poll()
+
+    assert follower.predictor.ref == f"{NAME}@{SECOND}"
+
+
+def test_a_pinned_version_is_there_as_soon_as_its_registry_is(tmp_path: Path) -> None:
+    registry = registry_with(tmp_path, [FIRST])
+    (tmp_path / "registry").rename(tmp_path / "away")
+    follower, _ = following(registry, f"{NAME}@{FIRST}")
+    for _ in range(5):
+        follower.poll()
+    assert last_swap(follower)["result"] == "unreachable"
+
+    (tmp_path / "away").rename(tmp_path / "registry")
+    follower.poll()
+
+    assert follower.waiting_for is None
+
+
+def test_after_the_registry_was_away_a_broken_version_is_named_again(tmp_path: Path) -> None:
+    registry = registry_with(tmp_path, [FIRST, SECOND])
+    follower, _ = following(registry)
+    registry.promote(NAME, SECOND, "champion", "test")
+    (tmp_path / "registry" / NAME / "versions" / SECOND / "model.onnx").unlink()
+    for _ in range(3):
+        follower.poll()
+    (tmp_path / "registry").rename(tmp_path / "away")
+    follower.poll()
+    assert last_swap(follower)["result"] == "unreachable"
+
+    (tmp_path / "away").rename(tmp_path / "registry")
+    follower.poll()
+
+    assert (last_swap(follower)["result"], last_swap(follower)["version"]) == ("failed", SECOND)
+
+
 def test_it_waits_for_a_model_that_is_not_there_yet(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "registry"))
     follower, _ = following(registry)
@@ -189,6 +242,26 @@ def test_it_waits_for_a_model_that_is_not_there_yet(tmp_path: Path) -> None:
     follower.poll()
     assert follower.waiting_for is None
     assert follower.predictor.ref == f"{NAME}@{FIRST}"
+
+
+def test_who_needs_a_model_is_told_when_it_is_there(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    follower = Follower(registry, CHAMPION, poll_seconds=0.01)
+    polled, told = threading.Event(), threading.Event()
+    follower.on_poll = polled.set
+    follower.start()
+    waiting = threading.Thread(target=lambda: (follower.wait(), told.set()), daemon=True)
+    waiting.start()
+    polled.clear()
+    assert polled.wait(20)
+    assert not told.is_set()
+
+    registry.publish(tiny_artifact(tmp_path / "model"), NAME)
+    registry.promote(NAME, FIRST, "champion", "first")
+
+    assert told.wait(20)
+    assert follower.predictor.ref == f"{NAME}@{FIRST}"
+    follower.stop()
 
 
 def test_a_version_and_a_folder_stay(tmp_path: Path) -> None:

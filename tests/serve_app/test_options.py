@@ -55,7 +55,10 @@ def test_a_variable_with_a_typing_error_is_not_ignored(monkeypatch: pytest.Monke
     assert KEY not in str(caught.value)
 
 
-def test_a_relative_registry_means_the_same_everywhere() -> None:
+def test_relative_paths_mean_the_same_everywhere() -> None:
+    assert ServeOptions(model="my-model").arguments()["model"].endswith("/my-model")
+    assert ServeOptions(model="/srv/models@prod/v1").arguments()["model"] == "/srv/models@prod/v1"
+    assert ServeOptions(model="listing-price@champion").arguments()["model"] == "listing-price@champion"
     assert ServeOptions(registry="models").arguments()["registry"].startswith("/")
     assert ServeOptions(registry="s3://bucket/models").arguments()["registry"] == "s3://bucket/models"
     assert ServeOptions(**ServeOptions().arguments()) == ServeOptions(registry=ServeOptions().arguments()["registry"])

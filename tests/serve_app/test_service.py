@@ -24,7 +24,7 @@ from serve_app.environment import haproxy_binary, processes
 from tests.s3_rig import serving
 from tests.serve_app.models import registry_with
 from tests.serve_app.service import Service, free_port, half_a_body, launch, load_on, stopped_at_the_end
-from tests.tiny_model import FIRST, NAME, SECOND, THIRD
+from tests.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.until import await_that
 from transforms.example import EXAMPLE
 
@@ -279,7 +279,7 @@ def test_they_end_and_leave_nothing(service: Service, second: Second) -> None:
         assert ended.stop(number) == 0
 
         assert psutil.wait_procs(below, timeout=20)[1] == []
-        assert [command for _, command in processes() if f"nightprice-haproxy-{ended.port}/" in command] == []
+        assert [command for _, command in processes() if f"haproxy-{ended.port}-" in command] == []
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             again.bind(("127.0.0.1", ended.port))
@@ -287,12 +287,16 @@ def test_they_end_and_leave_nothing(service: Service, second: Second) -> None:
 
 def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: Path) -> None:
     newer = {what: changed_manifest(registry, tmp_path / what, what) for what in ("format", "contract_version")}
+    damaged = tiny_artifact(tmp_path / "damaged")
+    (damaged / "model.onnx").write_bytes(b"no model")
     closed = free_port()
     cases: list[tuple[str, int, dict[str, Any], dict[str, str]]] = [
         ("There is no registry at", 1, {"registry": tmp_path / "nowhere"}, {}),
         ('holds no model "listing-price"', 1, {"registry": tmp_path}, {}),
         ('has no alias "nobody"', 1, {"registry": registry.uri, "model": f"{NAME}@nobody"}, {}),
-        ("is neither NAME@ALIAS", 1, {"model": tmp_path}, {}),
+        ("is neither a folder nor NAME@ALIAS", 1, {"model": tmp_path / "nowhere"}, {}),
+        ("is no model: it has no manifest.json", 1, {"model": tmp_path}, {}),
+        ("model.onnx has changed", 1, {"model": damaged}, {}),
         ("has the model format 99", 1, {"model": newer["format"]}, {}),
         ("was trained on contract 99", 1, {"model": newer["contract_version"]}, {}),
         ("no address of this machine", 1, {"registry": registry.uri, "host": "192.0.2.99"}, {}),
