@@ -193,7 +193,8 @@ def promote(
     registered = registry_of(settings)
     name, version = registered.resolve(ref)
     before = registered.current(name, alias)
-    if if_better:
+    # Repeated after a promotion that went through, by a schedule for example, this is no refusal.
+    if if_better and not (before and before.version == version):
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             reason = " ".join(
                 filter(None, (reason, _gate(registered, f"{name}@{version}", f"{name}@{alias}" if before else None, data, settings)))

@@ -59,7 +59,7 @@ def open_dataset(uri: str) -> Dataset:
             f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. '
             "Process the source again."
         )
-    accepted = f"{uri.rstrip('/')}/versions/{manifest['version']}/accepted" if base.scheme_of(uri) in files.SCHEMES else uri
+    accepted = files.below(uri, f"versions/{manifest['version']}/accepted") if base.scheme_of(uri) in files.SCHEMES else uri
     return Dataset(uri, manifest, accepted)
 
 

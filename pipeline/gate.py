@@ -1,5 +1,6 @@
 """Whether a challenger may take the champion's place: both on the same holdout rows, by the rule in the settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.datasets import Dataset, open_dataset
@@ -40,7 +41,8 @@ def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, 
     split = Split.of_model(challenger.manifest, challenger.folder)
     dataset = open_dataset(data or challenger.manifest["dataset"]["uri"])
     with ray_errors():
-        new, old = evaluate_dataset(challenger, dataset, split), evaluate_dataset(champion, dataset, split)
+        new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
+        old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
     verdict = compare(new, old, rule)
     notes = _notes(challenger, champion, dataset)
     return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)
@@ -49,20 +51,27 @@ def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, 
 def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:
     """Whether the first evaluation is better than the second by more than the rule's least improvement.
 
+    Both are on the rows that both models can score; `unscorable` counts what the other alone can.
     Raises UsageError if the metric can't be had from these rows.
     """
     values = new["metrics"][rule.metric], old["metrics"][rule.metric]
     if None in values:
         raise UsageError(f"The metric {rule.metric} is not defined on these rows. Choose another one as gate.metric in the settings.")
-    if new["rows"] != old["rows"]:
-        # Scoring other rows than the champion is no way to look better.
-        return Decision(False, f"the challenger can score {new['rows']:,} of the holdout rows, the champion {old['rows']:,}", new, old)
+    if lost := _listed(new["unscorable"]):
+        # To leave rows out is no way to look better.
+        return Decision(False, f"the challenger can't score all holdout rows that the champion can: {lost}", new, old)
     challenger, champion = values
     gain = champion - challenger if rule.metric in LOWER_IS_BETTER else challenger - champion
     promote = gain > 0 and gain >= rule.min_improvement
     figures = f"{rule.metric} {challenger:.4f} against {champion:.4f} on the same {new['rows']:,} holdout rows"
     needed = f"an improvement of at least {rule.min_improvement:g}" if rule.min_improvement else "an improvement"
-    return Decision(promote, f"{figures}: {'better' if promote else 'not better'} by the rule, which asks for {needed}", new, old)
+    gained = f"; besides, the challenger alone can score {more}" if (more := _listed(old["unscorable"])) else ""
+    verdict = f"{'better' if promote else 'not better'} by the rule, which asks for {needed}"
+    return Decision(promote, f"{figures}: {verdict}{gained}", new, old)
+
+
+def _listed(unscorable: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} ({count:,})" for reason, count in unscorable.items() if count)
 
 
 def _notes(challenger: Artifact, champion: Artifact, dataset: Dataset) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
+from pipeline.address import without_password
 from pipeline.io import files, parts, read, write
 from pipeline.io.base import Manifest, StoreError
 from pipeline.io.tasks import RETRIES, retried
@@ -64,6 +65,8 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     with ray_errors():
         sources = describe_sources(source)
         listings = read(source, partial(raw_columns, with_price=False))
+        # Where it would take the last CPU that is free, nobody could read for it.
+        cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
         with retried():
             scored = listings.map_batches(
                 Scorer,
@@ -75,6 +78,7 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 # Else Ray Data starts an actor again without end. A block is tried as often as its actor starts; to count its tries, too,
                 # would use them up while a node is dead and Ray does not know it yet.
                 max_restarts=RETRIES,
+                num_cpus=cpus,
                 compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
             )
         scored.set_name("predict")
@@ -94,6 +98,6 @@ def _seal(
     artifact: Artifact,
 ) -> Manifest:
     if not tally.read:
-        raise StoreError(f'"{source}" holds no rows: nothing was published. Check that it is the right address.')
+        raise StoreError(f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.')
     check_rejected(tally, settings.max_rejected, rejected_at)
     return describe_run(tally, version, sources, settings, started) | {"model": artifact.ref, "pricing": artifact.pricing.as_json()}

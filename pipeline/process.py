@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pipeline.address import without_password
 from pipeline.errors import GateRefused
 from pipeline.io import files, parts
 from pipeline.io.base import Manifest, StoreError, read, write
@@ -45,7 +46,7 @@ def _seal(
     tally: parts.Tally, version: str, rejected_at: str, *, source: str, sources: list[dict[str, Any]], settings: Settings, started: datetime
 ) -> Manifest:
     if not tally.read:
-        raise StoreError(f'"{source}" holds no rows: nothing was published. Check that it is the right address.')
+        raise StoreError(f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.')
     check_rejected(tally, settings.max_rejected, rejected_at)
     return describe_run(tally, version, sources, settings, started)
 

@@ -70,7 +70,9 @@ def bathrooms(raw: str) -> float:
 
 
 _CURRENCY = r"(?:[^\W\d_]{1,3}\.?|[^\w\s.,'’+-]|[^\W\d_]{1,2}[^\w\s.,'’+-])"
-_PRICE = re.compile(rf"(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*{_CURRENCY})?")
+_PRICE = re.compile(rf"(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*({_CURRENCY}))?")
+# What stands behind a number to multiply it is no currency.
+_MAGNITUDES = {"k", "m", "mn", "mln", "mio", "bn"}
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 _DIGIT_GROUPS = re.compile(r"[0-9]{1,3}(?:[,.][0-9]{3})*|[0-9]+")
 
@@ -86,7 +88,7 @@ def price(raw: str) -> float:
     (1234.0, 1234.5, 404.0, 75.0)
     """
     match = _PRICE.fullmatch(raw.strip())
-    if match is None:
+    if match is None or (match[4] or "").lower().rstrip(".") in _MAGNITUDES:
         raise ValueError(f"{raw!r} is no price")
     digits = re.sub(r"['’\s]", "", match[3])
     if _THOUSANDS.fullmatch(digits):

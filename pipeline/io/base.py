@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import ray.data
 
+from pipeline.address import without_password
 from pipeline.errors import UsageError
 from transforms.errors import ContractError, NightpriceError, closest
 
@@ -126,5 +127,7 @@ def _find(table: dict[str, F], group: str, uri: str) -> F:
     if scheme not in table:
         known = sorted({*_MODULES, *table, *plugins}.difference(_READ_ONLY if group == "nightprice.sinks" else ()))
         kind = group.rpartition(".")[2]
-        raise StoreError(f'"{uri}": no such store among the {kind}: "{scheme}".{closest(scheme, known)} Known: {", ".join(known)}.')
+        raise StoreError(
+            f'"{without_password(uri)}": no such store among the {kind}: "{scheme}".{closest(scheme, known)} Known: {", ".join(known)}.'
+        )
     return table[scheme]

@@ -1,10 +1,12 @@
 """Files as a store: CSV, Parquet and JSON lines in; versioned Parquet folders out. Local, S3, GCS, Azure."""
 
+import errno
 import json
 import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
+from pipeline.address import without_password
 from pipeline.errors import GateRefused, UsageError
 from pipeline.io.base import Columns, Manifest, Seal, StoreError, scheme_of, sink, source
 from pipeline.io.parts import REJECTED, PartsSink
@@ -24,6 +27,8 @@ from pipeline.io.tasks import map_tables, write_parts
 from pipeline.io.text_files import decoded, read_csv, read_json_lines
 from transforms.clean import SOURCE_FILE, as_text
 from transforms.errors import ContractError, NightpriceError
+
+logger = logging.getLogger(__name__)
 
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
 MANIFEST = "manifest.json"
@@ -68,7 +73,10 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
             return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
         filesystem, path = fs.FileSystem.from_uri(_impatient(uri))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise StoreError(f'"{uri}" is no address of files: {error}. Write it like data/*.csv.gz or s3://bucket/folder.') from error
+        shown = without_password(uri)
+        raise StoreError(
+            f'"{shown}" is no address of files: {str(error).replace(uri, shown)}. Write it like data/*.csv.gz or s3://bucket/folder.'
+        ) from error
     return filesystem, path
 
 
@@ -79,14 +87,24 @@ def _impatient(uri: str) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
 
 
+def below(uri: str, path: str) -> str:
+    """The address of what lies below another one.
+
+    >>> below("s3://bucket/dataset/?region=eu-west-1", "versions/1"), below("odd?name", "a")
+    ('s3://bucket/dataset/versions/1?region=eu-west-1', 'odd?name/a')
+    """
+    folder, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{folder.rstrip('/')}/{path}{mark}{query}"
+
+
 def check_apart(source: str, sink: str) -> None:
     """Raise UsageError for a sink in the folder of its source: the next run would read what this one writes."""
-    if not {scheme_of(source), scheme_of(sink)} <= set(SCHEMES) or _is_glob(source):
+    if not {scheme_of(source), scheme_of(sink)} <= set(SCHEMES):
         return
     (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
-    if reads == writes and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
+    if reads == writes and not _is_glob(folder) and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
         raise UsageError(
-            f'The sink "{sink}" lies in the source "{source}": the next run would read what this one writes. Write to a folder beside it.'
+            f'The sink "{without_password(sink)}" lies in the source "{without_password(source)}": the next run would read what this one writes. Write to a folder beside it.'
         )
 
 
@@ -105,7 +123,9 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
         else:
             found = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     except OSError as error:
-        raise StoreError(f'"{uri}" cannot be listed: {_reason(error)}. Check the address and your rights to it.') from error
+        raise StoreError(
+            f'"{without_password(uri)}" cannot be listed: {_reason(error)}. Check the address and your rights to it.'
+        ) from error
     files = [item for item in found if item.type == fs.FileType.File and (pattern is None or _matches(item.path, pattern))]
     if pattern is None and len(files) == 1 and files[0].path == info.path:
         _format_of(info.path)
@@ -113,7 +133,7 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     readable = [item for item in files if _known_format(item.path) and not _is_hidden(item.path, base)]
     if not readable:
         there = f"{len(files)} files of other kinds are there" if files else ("nothing matches" if pattern else "nothing is there")
-        raise StoreError(f'"{uri}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
+        raise StoreError(f'"{without_password(uri)}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
     return filesystem, sorted(readable, key=lambda item: item.path)
 
 
@@ -294,29 +314,47 @@ def write_files(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
     folder = f"{root}/versions/{version}"
     parts = PartsSink(partial(_write_part, filesystem, folder))
     try:
-        _make_folder(filesystem, folder)
+        with _writing(folder):
+            filesystem.create_dir(folder)
         write_parts(dataset, parts)
-        _reconcile(filesystem, folder, parts.tally.written)
+        with _writing(folder):
+            _reconcile(filesystem, folder, parts.tally.written)
         manifest = seal(parts.tally, version, f"{folder}/{REJECTED}")
     except BaseException as error:
-        _remove(filesystem, f"{folder}/accepted" if isinstance(error, GateRefused) else folder)
+        with _unimportant("What the failed run wrote could not be removed"):
+            _remove(filesystem, f"{folder}/accepted" if isinstance(error, GateRefused) else folder)
         raise
-    _publish(filesystem, f"{root}/{MANIFEST}", manifest)
-    _prune(filesystem, f"{root}/versions", version)
+    with _writing(root):
+        _publish(filesystem, f"{root}/{MANIFEST}", manifest)
+    with _unimportant("Published, but old versions could not be removed"):
+        _prune(filesystem, f"{root}/versions", version)
     return manifest
 
 
-def _make_folder(filesystem: fs.FileSystem, folder: str) -> None:
+@contextmanager
+def _writing(where: str) -> Iterator[None]:
+    """Turns what a store raises into one StoreError; a full disk stays what it is."""
     try:
-        filesystem.create_dir(folder)
+        yield
     except OSError as error:
-        raise StoreError(f'"{folder}" cannot be written: {_reason(error)}. Check the address and your rights to it.') from error
+        if error.errno == errno.ENOSPC:
+            raise
+        raise StoreError(f'"{where}" cannot be written: {_reason(error)}. Check the address and your rights to it.') from error
+
+
+@contextmanager
+def _unimportant(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: %s.", what, _reason(error))
 
 
 def _write_part(filesystem: fs.FileSystem, folder: str, part: str, table: pa.Table, task: str) -> tuple[str, int]:
     path = f"{folder}/{part}/{task}.parquet"
-    filesystem.create_dir(f"{folder}/{part}")
-    pq.write_table(table, path, filesystem=filesystem, compression="zstd", row_group_size=131_072)
+    with _writing(folder):
+        filesystem.create_dir(f"{folder}/{part}")
+        pq.write_table(table, path, filesystem=filesystem, compression="zstd", row_group_size=131_072)
     return path, len(table)
 
 
@@ -369,7 +407,9 @@ def read_manifest(uri: str) -> Manifest:
         with filesystem.open_input_stream(path) as stream:
             manifest: dict[str, Any] = json.loads(stream.read())
     except FileNotFoundError as error:
-        raise StoreError(f'"{uri}" is no processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.') from error
+        raise StoreError(
+            f'"{without_password(uri)}" is no processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.'
+        ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f'"{path}" cannot be read: {_reason(error)}. Make the dataset anew with `nightprice process`.') from error
     if "version" not in manifest or "rows" not in manifest:

@@ -27,6 +27,7 @@ import pyarrow as pa
 import ray.data
 from filelock import FileLock
 
+from pipeline.address import without_password
 from pipeline.io import files
 from pipeline.io.base import Columns, StoreError, source
 from pipeline.io.tasks import map_tables
@@ -82,9 +83,8 @@ def describe(uri: str) -> dict[str, Any]:
 
 def fetch(uri: str, cache: Path | None = None) -> tuple[Path, Copy]:
     """The local copy of a file on the web, downloaded unless the cache holds what the server still has."""
-    split = urlsplit(uri)
-    shown = split._replace(netloc=split.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    name = Path(unquote(split.path)).name
+    shown = without_password(uri)
+    name = Path(unquote(urlsplit(uri).path)).name
     if not name.lower().endswith(tuple(files.FORMATS)):
         raise StoreError(f'"{shown}" is no data file of a known kind. Expected an ending of {", ".join(files.FORMATS)}.')
     folder = (cache or _cache()) / hashlib.sha256(uri.encode()).hexdigest()[:16]

@@ -1,7 +1,11 @@
 """CSV and JSON lines, read as text, row by row accounted for: a broken line is kept, never dropped."""
 
+import codecs
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,8 +29,21 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
 
     A row with too few or too many values, or one that is no UTF-8, comes with its text in `invalid_row`.
     """
+    seen = 0
+    try:
+        for table in _csv_tables(partial(_stream, filesystem, path), path, columns):
+            yield table
+            seen += len(table)
+    except pa.ArrowInvalid:
+        # Arrow gives up at a row that has the wrong length and is no UTF-8. If that was it, this goes well; else it fails again.
+        for table in _csv_tables(partial(_marked, filesystem, path), path, columns):
+            yield _unmarked(table.slice(seen))
+            seen = max(0, seen - len(table))
+
+
+def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Columns) -> Iterator[pa.Table]:
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
-    with _stream(filesystem, path) as stream, pa.csv.open_csv(stream, read, _parse(lambda row: "skip")) as header:
+    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(lambda row: "skip")) as header:
         chosen = columns(header.schema.names, path)
     invalid: list[str] = []
 
@@ -41,7 +58,7 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
         strings_can_be_null=True,
         null_values=[""],
     )
-    with _stream(filesystem, path) as stream, pa.csv.open_csv(stream, read, _parse(keep), convert) as reader:
+    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(keep), convert) as reader:
         for batch in reader:
             yield decoded(pa.Table.from_batches([batch]))
         if invalid:
@@ -73,6 +90,57 @@ def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
         return {name: None if value is None else value.decode() for name, value in row.items()}
     except UnicodeDecodeError:
         return {INVALID_ROW: ",".join("" if value is None else value.decode(errors="backslashreplace") for value in row.values())}
+
+
+# Two code points that no text may hold stand for a byte that is no UTF-8.
+_HIGH, _LOW = 0xFDD0, 0xFDE0
+_MARK = re.compile(f"([{chr(_HIGH)}-{chr(_HIGH + 15)}])([{chr(_LOW)}-{chr(_LOW + 15)}])")
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    bytes_there = error.object[error.start : error.end]
+    return "".join(chr(_HIGH + byte // 16) + chr(_LOW + byte % 16) for byte in bytes_there), error.end
+
+
+codecs.register_error("nightprice.mark", _mark)
+
+
+class _Marking(io.RawIOBase):
+    """A stream whose bytes that are no UTF-8 are marked."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("nightprice.mark")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size if size >= 0 else None)
+        text = self._decoder.decode(block, final=not block)
+        # Empty would be the end, but a character may have only begun.
+        return text.encode() if text or not block else self.read(size)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _marked(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
+    return pa.PythonFile(_Marking(_stream(filesystem, path)), "r")
+
+
+def _unmarked(table: pa.Table) -> pa.Table:
+    """Rows with marks become invalid rows, with the bytes escaped."""
+
+    def row(values: dict[str, str | None]) -> dict[str, str | None]:
+        if not any(text and _MARK.search(text) for text in values.values()):
+            return values
+        whole = values[INVALID_ROW] or ",".join(text or "" for text in values.values())
+        return {INVALID_ROW: _MARK.sub(lambda mark: f"\\x{ord(mark[1]) - _HIGH:x}{ord(mark[2]) - _LOW:x}", whole)}
+
+    return pa.Table.from_pylist([row(values) for values in table.to_pylist()], schema=table.schema)
 
 
 def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
@@ -117,4 +185,16 @@ def _record(line: bytes) -> dict[str, str | None]:
 
 
 def _table(rows: Sequence[Mapping[str, str | None]], columns: list[str]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=pa.schema([(name, pa.string()) for name in (*columns, INVALID_ROW)]))
+    schema = pa.schema([(name, pa.string()) for name in (*columns, INVALID_ROW)])
+    try:
+        return pa.Table.from_pylist(list(rows), schema=schema)
+    except UnicodeEncodeError:  # half of an escaped character
+        return pa.Table.from_pylist([row if _is_text(row) else {INVALID_ROW: json.dumps(row)} for row in rows], schema=schema)
+
+
+def _is_text(row: Mapping[str, str | None]) -> bool:
+    try:
+        "".join(value for value in row.values() if value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

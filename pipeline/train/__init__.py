@@ -141,11 +141,11 @@ def _storage(settings: Settings, scratch: Path) -> str:
     """Where workers leave what they trained."""
     if settings.training_storage:
         return settings.training_storage
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    if len(nodes) > 1:
+    here = ray.get_runtime_context().get_node_id()
+    if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):
         raise UsageError(
-            f"This cluster has {len(nodes)} nodes, which share no folder that is known. Set training_storage to a folder or bucket "
-            "that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
+            "This cluster has workers on other nodes, which share no folder with this one that is known. Set training_storage to a folder "
+            "or bucket that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
         )
     return str(scratch / "ray")
 

@@ -12,6 +12,7 @@ from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from pipeline.settings import Settings
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
+from pipeline.train.learn import TrainingError
 from pipeline.train.matrix import Spool, check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
 from pipeline.train.watchdog import with_heartbeats
@@ -87,6 +88,8 @@ def train_worker(config: dict[str, Any]) -> None:
         training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
         validation.append(piece.features[piece.validation], piece.labels[piece.validation])
     check_rows(_total(training.rows + validation.rows), config["rows"])
+    if not _total(validation.rows):
+        raise TrainingError("None of the training rows became a validation row. Raise xgboost.validation_share, or bring more listings.")
     options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
     matrix = quantile_matrix(training, **options)
     xgboost.train(

@@ -127,7 +127,9 @@ def _what_happened(error: Exception) -> str:
     # What comes from the tasks that read for a worker reaches it as a text.
     if WorkerCrashedError.__name__ in str(error):
         return f"the processes that read its rows died, every time. {what_is_wrong()}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".") + "."
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # XGBoost's text ends with a trace.
+    return next((line for line in lines if "Check failed" in line), lines[-1]).rstrip(".") + "."
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,8 @@ class Spool:
         self.rows += len(labels)
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[tuple[Matrix, Labels]]:
-        """The rows in the order of appending, `rows` at a time."""
-        for start in range(0, self.rows, rows):
+        """The rows in the order of appending, `rows` at a time; of no rows, one empty batch, as XGBoost needs one."""
+        for start in range(0, max(1, self.rows), rows):
             count = min(rows, self.rows - start)
             features = _read(self._features, np.float32, start * len(FEATURES), count * len(FEATURES))
             yield features.reshape(-1, len(FEATURES)), _read(self._labels, np.int8, start, count)

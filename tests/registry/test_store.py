@@ -151,7 +151,7 @@ def test_a_store_that_refuses(status: int, error: type[Exception], message: str,
 
 def test_a_store_that_never_answers_is_an_error_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: a read is tried twice, then fails; a write that depends on what is there is not repeated."""
-    for name, seconds in (("READ_SILENCE", 0.3), ("WRITE_SILENCE", 0.3), ("RETRY_FOR", 0.4)):
+    for name, seconds in (("READ_SILENCE", 1), ("WRITE_SILENCE", 1), ("RETRY_FOR", 1.9)):
         monkeypatch.setattr(store, name, timedelta(seconds=seconds))
     asked: list[str] = []
     ended = Event()

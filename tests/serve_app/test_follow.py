@@ -250,8 +250,12 @@ def test_who_needs_a_model_is_told_when_it_is_there(tmp_path: Path) -> None:
     polled, told = threading.Event(), threading.Event()
     follower.on_poll = polled.set
     follower.start()
-    waiting = threading.Thread(target=lambda: (follower.wait(), told.set()), daemon=True)
-    waiting.start()
+
+    def wait() -> None:
+        follower.wait()
+        told.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     polled.clear()
     assert polled.wait(20)
     assert not told.is_set()
