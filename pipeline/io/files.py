@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import math
 import os
 import uuid
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
-from pipeline.address import without_password
+from pipeline.address import without_password as shown
 from pipeline.errors import GateRefused, UsageError
 from pipeline.io.base import Columns, Manifest, Seal, StoreError, scheme_of, sink, source
 from pipeline.io.parts import REJECTED, PartsSink
@@ -73,10 +74,8 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
             return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
         filesystem, path = fs.FileSystem.from_uri(_impatient(uri))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        shown = without_password(uri)
-        raise StoreError(
-            f'"{shown}" is no address of files: {str(error).replace(uri, shown)}. Write it like data/*.csv.gz or s3://bucket/folder.'
-        ) from error
+        reason = str(error).replace(uri, shown(uri))
+        raise StoreError(f'"{shown(uri)}" is no address of files: {reason}. Write it like data/*.csv.gz or s3://bucket/folder.') from error
     return filesystem, path
 
 
@@ -104,7 +103,8 @@ def check_apart(source: str, sink: str) -> None:
     (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
     if reads == writes and not _is_glob(folder) and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
         raise UsageError(
-            f'The sink "{without_password(sink)}" lies in the source "{without_password(source)}": the next run would read what this one writes. Write to a folder beside it.'
+            f'The sink "{shown(sink)}" lies in the source "{shown(source)}": the next run would read what this one writes. '
+            "Write to a folder beside it."
         )
 
 
@@ -123,9 +123,7 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
         else:
             found = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     except OSError as error:
-        raise StoreError(
-            f'"{without_password(uri)}" cannot be listed: {_reason(error)}. Check the address and your rights to it.'
-        ) from error
+        raise StoreError(f'"{shown(uri)}" cannot be listed: {_reason(error)}. Check the address and your rights to it.') from error
     files = [item for item in found if item.type == fs.FileType.File and (pattern is None or _matches(item.path, pattern))]
     if pattern is None and len(files) == 1 and files[0].path == info.path:
         _format_of(info.path)
@@ -133,7 +131,7 @@ def listing(uri: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     readable = [item for item in files if _known_format(item.path) and not _is_hidden(item.path, base)]
     if not readable:
         there = f"{len(files)} files of other kinds are there" if files else ("nothing matches" if pattern else "nothing is there")
-        raise StoreError(f'"{without_password(uri)}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
+        raise StoreError(f'"{shown(uri)}": no data file found ({there}). Expected files ending in {", ".join(FORMATS)}.')
     return filesystem, sorted(readable, key=lambda item: item.path)
 
 
@@ -407,9 +405,7 @@ def read_manifest(uri: str) -> Manifest:
         with filesystem.open_input_stream(path) as stream:
             manifest: dict[str, Any] = json.loads(stream.read())
     except FileNotFoundError as error:
-        raise StoreError(
-            f'"{without_password(uri)}" is no processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.'
-        ) from error
+        raise StoreError(f'"{shown(uri)}" is no processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.') from error
     except (OSError, ValueError) as error:
         raise StoreError(f'"{path}" cannot be read: {_reason(error)}. Make the dataset anew with `nightprice process`.') from error
     if "version" not in manifest or "rows" not in manifest:

@@ -363,8 +363,11 @@ def test_train_promote_and_a_gate_that_refuses_a_worse_model(tmp_path: Path, mon
     first = answer("promote", f"{NAME}@{good['version']}", "--if-better")
     refused = call("promote", worse_than(good["version"], tmp_path), "--if-better")
 
+    repeated = answer("promote", f"{NAME}@{good['version']}", "--if-better")
+
     assert shown.exit_code == 0, shown.output
     assert f"nightprice promote {NAME}@{good['version']} --if-better" in shown.stdout
+    assert repeated == first
     assert good["metrics"]["accuracy"] > 0.5
     assert "no champion" in first["why"]
     assert refused.exit_code == 3

@@ -15,7 +15,7 @@ from transforms.contract import Pricing
 
 
 def evaluation(rows: int = 100, **metrics: Any) -> dict[str, Any]:
-    return {"rows": rows, "metrics": metrics}
+    return {"rows": rows, "metrics": metrics, "unscorable": {}}
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,17 @@ def test_a_small_improvement_may_not_be_enough() -> None:
 
 
 def test_fewer_scorable_rows_are_no_way_to_win() -> None:
-    decision = compare(evaluation(rows=90, log_loss=0.1), evaluation(log_loss=0.7), GateSettings())
+    narrow = {**evaluation(log_loss=0.1), "unscorable": {"neighbourhood:unknown": 10}}
+    decision = compare(narrow, evaluation(log_loss=0.7), GateSettings())
     assert not decision.promote
-    assert "90 of the holdout rows, the champion 100" in decision.reason
+    assert "can't score all holdout rows that the champion can: neighbourhood:unknown (10)" in decision.reason
+
+
+def test_more_scorable_rows_are_no_way_to_lose() -> None:
+    champion = {**evaluation(log_loss=0.7), "unscorable": {"neighbourhood:unknown": 10}}
+    decision = compare(evaluation(log_loss=0.1), champion, GateSettings())
+    assert decision.promote
+    assert "the challenger alone can score neighbourhood:unknown (10)" in decision.reason
 
 
 def test_an_undefined_metric_is_an_error() -> None:
@@ -84,6 +92,24 @@ def test_both_are_evaluated_on_the_challengers_holdout(ray_session: None, tmp_pa
     assert there.challenger == back.champion
     assert there.challenger is not None
     assert 200 < there.challenger["rows"] < 300
+
+
+def test_models_that_know_different_places_are_compared_where_both_can_score(ray_session: None, tmp_path: Path) -> None:
+    listings = accepted_listings(500)
+    data = write_dataset(tmp_path / "data", listings)
+    whole = model(tmp_path, FIRST, 0, data)
+    vocabulary = whole.vocabulary.as_json()
+    places = {name: code for name, code in vocabulary["neighbourhood"].items() if name != "Brooklyn"}
+    narrow = model(tmp_path, SECOND, 1, data, vocabulary={**vocabulary, "neighbourhood": places})
+
+    wider, narrower = decide(whole, narrow, GateSettings()), decide(narrow, whole, GateSettings())
+
+    assert wider.challenger is not None
+    assert wider.champion is not None
+    assert wider.challenger["rows"] == wider.champion["rows"]
+    assert "the challenger alone can score neighbourhood:unknown" in wider.reason
+    assert not narrower.promote
+    assert "can't score all holdout rows" in narrower.reason
 
 
 def test_the_record_says_what_weakens_the_comparison(ray_session: None, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline.errors import GateRefused
 from pipeline.io import exactly
@@ -54,6 +55,26 @@ def test_every_row_is_scored_or_rejected(tmp_path: Path, settings: Settings) -> 
         batch = np.array([row[f"probability_{label}"] for label in artifact.labels], np.float32)
         assert batch.tobytes() == alone.tobytes()
         assert row["price_category"] == artifact.labels[int(alone.argmax())]
+
+
+class Other:
+    """Somebody else's work, which leaves one CPU."""
+
+    def is_there(self) -> bool:
+        return True
+
+
+def test_one_free_cpu_is_enough(tmp_path: Path, settings: Settings) -> None:
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
+    other: Any = ray.remote(num_cpus=3)(Other).remote()
+    assert ray.get(other.is_there.remote())
+    try:
+        manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
+    finally:
+        ray.kill(other)
+
+    assert manifest["rows"]["accepted"] == 1
 
 
 def test_a_source_without_prices_can_be_scored(tmp_path: Path, settings: Settings) -> None:

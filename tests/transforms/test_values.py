@@ -82,7 +82,9 @@ def test_price_understands_currencies_and_separators(raw: str, expected: float) 
     assert values.price(raw) == expected
 
 
-@pytest.mark.parametrize("raw", ["free", "$", "ask me", "$1,23,4.00", "1.2.3", "12 or 13", "$10-20", "nan", "1e3", "١٢", "$" + "9" * 400])
+@pytest.mark.parametrize(
+    "raw", ["free", "$", "ask me", "$1,23,4.00", "1.2.3", "12 or 13", "$10-20", "nan", "1e3", "١٢", "$" + "9" * 400, "15k", "$15K", "2 M"]
+)
 def test_price_refuses_nonsense(raw: str) -> None:
     with pytest.raises(ValueError, match="no price"):
         values.price(raw)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from pyarrow import fs
 
 from pipeline.errors import UsageError
 from pipeline.io import exactly, files, text_files
@@ -60,6 +61,37 @@ def test_a_row_that_is_no_utf8_is_kept_and_its_neighbours_are_read(tmp_path: Pat
 
     assert [row[INVALID_ROW] is None for row in rows] == [True, False, True]
     assert "Br\\xffnx" in rows[1][INVALID_ROW]
+
+
+def test_a_row_of_the_wrong_length_may_be_no_utf8_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small blocks: some rows are out before the one that Arrow gives up at.
+    monkeypatch.setattr("pipeline.io.text_files.BLOCK_BYTES", 4_096)
+    path = write_csv(tmp_path / "x.csv", [listing(number, neighbourhood_group_cleansed="Zürich" * 9) for number in range(60)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[50] = lines[50].replace(b"Z", b"\xfe", 1)
+    lines[40] = b"4,bro\xe2\x82ken\n"
+    lines[20] = b"2,broken\n"
+    path.write_bytes(b"".join(lines))
+
+    tables = list(text_files.read_csv(fs.LocalFileSystem(), str(path), raw_columns))
+
+    assert len(tables) > 2
+    rows = pa.concat_tables(tables).to_pylist()
+    there = [row["id"] for row in rows if row[INVALID_ROW] is None]
+    assert there == [str(2**60 + number) for number in range(60) if number not in (19, 39, 49)]
+    short, broken, middle = sorted((row[INVALID_ROW] for row in rows if row[INVALID_ROW]), key=len)
+    assert (short, broken) == ("2,broken", "4,bro\\xe2\\x82ken")
+    assert "\\xfeürichZürich" in middle
+
+
+def test_a_json_line_with_half_a_character_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(json.dumps(listing(number, property_type="x \ud83d" if number == 2 else "x")) for number in (1, 2, 3)))
+
+    rows = rows_of(path)
+
+    assert [row[INVALID_ROW] is None for row in rows] == [True, False, True]
+    assert "x \\ud83d" in rows[1][INVALID_ROW]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_streaming_trains_the_model_that_the_whole_matrix_trains(rows: tuple[Mat
     assert streamed.save_raw("json") == whole.save_raw("json")
 
 
+def test_a_worker_may_have_no_rows_to_validate_on(rows: tuple[Matrix, Any]) -> None:
+    matrix = xgboost.QuantileDMatrix(*rows)
+    validation = quantile_matrix(Spool(), np.ones(4, np.float32), ref=matrix)
+
+    assert validation.num_row() == 0
+    xgboost.train({"objective": "multi:softprob", "num_class": 4}, matrix, 2, evals=[(validation, "validation")], verbose_eval=False)
+
+
 def test_the_onnx_model_is_the_booster_with_missing_values_too(rows: tuple[Matrix, Any]) -> None:
     booster = boosted(xgboost.QuantileDMatrix(*rows), 40)
     sample = with_missing(rows[0], seed=9)

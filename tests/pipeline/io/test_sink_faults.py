@@ -1,0 +1,74 @@
+"""A bucket that lets one do some things and not others."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.datasets import open_dataset
+from pipeline.errors import UsageError
+from pipeline.io import files
+from pipeline.io.base import StoreError, read
+from pipeline.io.files import check_apart, write_files
+from pipeline.process import process
+from pipeline.settings import Settings
+from tests.raw import listing, write_csv
+from tests.registry.test_store import answering
+from tests.s3_rig import Bucket
+from transforms.contract import raw_columns
+
+
+def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    with answering(lambda request: request.send_error(403)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        # The failed run's folder can't be removed either.
+        with pytest.raises(
+            StoreError, match=r'"bucket/dataset/versions/.*" cannot be written: .*Check the address and your rights to it\.'
+        ):
+            write_files(nothing, "s3://bucket/dataset", nothing)
+
+
+def test_a_manifest_that_is_refused_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(lambda request: request.send_error(403)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        filesystem, _ = files.filesystem_of("s3://bucket/dataset")
+        with pytest.raises(StoreError, match="cannot be written"), files._writing("bucket/dataset"):
+            files._publish(filesystem, "bucket/dataset/manifest.json", {})
+
+
+def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_published(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("AccessDenied")
+
+    monkeypatch.setattr(files, "_prune", refuse)
+    write_csv(tmp_path / "raw.csv", [listing(1)])
+
+    with caplog.at_level(logging.WARNING):
+        manifest = process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+
+    assert json.loads((tmp_path / "dataset" / "manifest.json").read_text())["version"] == manifest["version"]
+    assert "Published, but old versions could not be removed: AccessDenied." in caplog.text
+
+
+def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(ray_session: None, tmp_path: Path, bucket: Bucket) -> None:
+    write_csv(tmp_path / "raw.csv", [listing(1), listing(2, price="free")])
+    uri = f"{bucket.uri}/dataset?region=us-east-1"
+    for _ in range(2):
+        process(str(tmp_path / "raw.csv"), uri, Settings(max_rejected=0.6))
+
+    assert open_dataset(uri).rows(("id",)).count() == 1
+    with pytest.raises(UsageError, match="lies in the source"):
+        check_apart(f"{bucket.uri}/raw?region=us-east-1", f"{bucket.uri}/raw/dataset?region=us-east-1")
+
+
+@pytest.mark.parametrize("uri", ["mysql://ann:s3cr3t@host/x", "s3://KEY:s3cr3t@no bucket/x", "s3://KEY:s3cr3t@bucket/x?no=option"])
+def test_an_error_names_an_address_without_its_secret(uri: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        read(uri, raw_columns)
+
+    assert "s3cr3t" not in str(caught.value)
