@@ -118,6 +118,11 @@ def test_every_command_is_one_of_the_pipeline_with_options_that_it_has(name: str
         command.make_context(step, [option for option in options if option != ">" and not option.endswith(".json")])
 
 
+@pytest.mark.parametrize("name", ["process", "train", "schedule"])
+def test_a_script_of_several_lines_reaches_the_cluster_whole(name: str) -> None:
+    assert len(job(name)["entrypoint"].splitlines()) == 1 or job(name)["submissionMode"] == "HTTPMode"
+
+
 def test_the_service_takes_no_requests_before_a_replica_does_and_ends_after_it() -> None:
     _, worker = pods(cluster("service"))
 

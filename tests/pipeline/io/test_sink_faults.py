@@ -55,15 +55,15 @@ def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_publis
     assert "Published, but old versions could not be removed: AccessDenied." in caplog.text
 
 
-def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(ray_session: None, tmp_path: Path, bucket: Bucket) -> None:
+def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(ray_session: None, tmp_path: Path, s3: Bucket) -> None:
     write_csv(tmp_path / "raw.csv", [listing(1), listing(2, price="free")])
-    uri = f"{bucket.uri}/dataset?region=us-east-1"
+    uri = f"{s3.uri}/dataset?region=us-east-1"
     for _ in range(2):
         process(str(tmp_path / "raw.csv"), uri, Settings(max_rejected=0.6))
 
     assert open_dataset(uri).rows(("id",)).count() == 1
     with pytest.raises(UsageError, match="lies in the source"):
-        check_apart(f"{bucket.uri}/raw?region=us-east-1", f"{bucket.uri}/raw/dataset?region=us-east-1")
+        check_apart(f"{s3.uri}/raw?region=us-east-1", f"{s3.uri}/raw/dataset?region=us-east-1")
 
 
 @pytest.mark.parametrize("uri", ["mysql://ann:s3cr3t@host/x", "s3://KEY:s3cr3t@no bucket/x", "s3://KEY:s3cr3t@bucket/x?no=option"])
