@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = follow_line(options) if known else submit_line(options)
     print("+", shlex.join(line), file=sys.stderr, flush=True)
     submitted = subprocess.run(line, cwd=ROOT, check=False).returncode
-    job = find(client, options.id)
+    try:
+        job = find(client, options.id)
+    except Exception as error:  # the head is gone, or begins anew
+        print(f"Error: {options.address} does not say what became of {options.id}: {first_line(error)} {advice(error)}", file=sys.stderr)
+        return submitted or 1
     if job is None:
         return submitted or 1
     print(f"{options.id}: {job.status}. {job.message or ''}".rstrip(), file=sys.stderr)
