@@ -31,14 +31,6 @@ def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
             write_files(nothing, "s3://bucket/dataset", nothing)
 
 
-def test_a_manifest_that_is_refused_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(lambda request: request.send_error(403)) as endpoint:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        filesystem, _ = files.filesystem_of("s3://bucket/dataset")
-        with pytest.raises(StoreError, match="cannot be written"), files._writing("bucket/dataset"):
-            files._publish(filesystem, "bucket/dataset/manifest.json", {})
-
-
 def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_published(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
