@@ -18,6 +18,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
 
 FROM builder AS wheel
 COPY LICENSE README.md pyproject.toml ./
+COPY nightprice nightprice
 COPY transforms transforms
 COPY registry registry
 COPY serve_app serve_app

@@ -1,4 +1,5 @@
-"""Fit the generator's figures to real listings: `python -m benchmarks.fit_generator --listings NEW_YORK --cities OTHERS…`.
+"""Fit the generator's figures to real listings: `python -m benchmarks.fit_generator --listings NEW_YORK --cities
+OTHERS…`.
 
 Reads New York's raw listings for everything that bears on the price, and other cities' for what New York's file has
 lost (full amenity lists, bathroom words). Writes counts, shares, effects and quantiles: no row leaves this script.
@@ -17,7 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipeline.generate.model import (
+from transforms.clean import clean
+from transforms.contract import RAW_COLUMNS, ROOM_TYPES, Pricing
+from transforms.listings.amenities import amenities_from_text, is_amenity
+from transforms.listings.generate.model import (
     FLAGS,
     MOST_ACCOMMODATES,
     MOST_BEDROOMS,
@@ -29,9 +33,6 @@ from pipeline.generate.model import (
     Listings,
     price_terms,
 )
-from transforms.amenities import amenities_from_text, is_amenity
-from transforms.clean import clean
-from transforms.contract import RAW_COLUMNS, ROOM_TYPES, Pricing
 
 CELL_ROWS = 90
 """A cell of the map is split while both halves keep about this many listings."""
@@ -39,7 +40,8 @@ RARE_PROPERTY = 10
 RIDGE = 4.0
 # Not to the very ends: the extremes of a few must not become the tail of many.
 PERCENTILES = np.linspace(0.5, 99.5, 41)
-# Trees explain more of the real prices than a sum does: with this factor they do as well on generated ones (accuracy about 0.70).
+# Trees explain more of the real prices than a sum does: with this factor they do as well on generated ones (accuracy
+# about 0.70).
 NOISE = 0.92
 # Known of the whole file, which the notebook cut: 16 % of its rows lacked bedrooms, beds or bathrooms.
 MESS = {"no_bedrooms": 0.13, "no_beds": 0.05, "no_bathrooms": 0.005, "tail": 0.25}
@@ -51,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listings", type=Path, required=True, help="raw listings of New York, CSV or CSV.gz")
     parser.add_argument("--cities", type=Path, nargs="+", required=True, help="raw listings of other cities")
-    parser.add_argument("--out", type=Path, default=Path("pipeline/generate/listings_model.json"))
+    parser.add_argument("--out", type=Path, default=Path("transforms/listings/generate/listings_model.json"))
     parser.add_argument("--noise", type=float, default=NOISE, help="factor on the residuals of the price")
     options = parser.parse_args()
     data = fit(_read(options.listings), [_read(path) for path in options.cities], options.noise)
@@ -80,9 +82,13 @@ def fit(raw: pa.Table, cities: list[pa.Table], noise: float) -> dict[str, Any]:
 
 def _read(path: Path) -> pa.Table:
     options = pyarrow.csv.ConvertOptions(
-        include_columns=list(RAW_COLUMNS), column_types=dict.fromkeys(RAW_COLUMNS, pa.string()), strings_can_be_null=True
+        include_columns=list(RAW_COLUMNS),
+        column_types=dict.fromkeys(RAW_COLUMNS, pa.string()),
+        strings_can_be_null=True,
     )
-    return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
+    return pyarrow.csv.read_csv(
+        path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options
+    )
 
 
 def _coded(table: pa.Table) -> tuple[Listings, list[str], list[str], Floats]:
@@ -92,13 +98,19 @@ def _coded(table: pa.Table) -> tuple[Listings, list[str], list[str], Floats]:
     counted = Counter(table["property_type"].to_pylist())
     room = _places(table["room_type"], list(ROOM_TYPES))
     # Rare properties count as the commonest of their room type.
-    common = [Counter(np.array(table["property_type"])[room == r].tolist()).most_common(1)[0][0] for r in range(len(ROOM_TYPES))]
+    common = [
+        Counter(np.array(table["property_type"])[room == r].tolist()).most_common(1)[0][0]
+        for r in range(len(ROOM_TYPES))
+    ]
     names = [
-        name if counted[name] >= RARE_PROPERTY else common[r] for name, r in zip(table["property_type"].to_pylist(), room, strict=True)
+        name if counted[name] >= RARE_PROPERTY else common[r]
+        for name, r in zip(table["property_type"].to_pylist(), room, strict=True)
     ]
     properties = sorted(set(names))
     cell, boxes = _cells(borough, table["latitude"].to_numpy(), table["longitude"].to_numpy())
-    bits = sum((table[name].to_numpy().astype(np.int64) << i for i, name in enumerate(FLAGS)), np.zeros(len(table), np.int64))
+    bits = sum(
+        (table[name].to_numpy().astype(np.int64) << i for i, name in enumerate(FLAGS)), np.zeros(len(table), np.int64)
+    )
     rows = Listings(
         cell=cell,
         room=room,
@@ -143,7 +155,9 @@ def _cells(borough: Codes, latitude: Floats, longitude: Floats) -> tuple[Codes, 
 
 def _counts(keys: Codes, values: Codes, key_count: int, value_count: int) -> list[list[int]]:
     counts: list[list[int]] = (
-        np.bincount(keys * value_count + values, minlength=key_count * value_count).reshape(key_count, value_count).tolist()
+        np.bincount(keys * value_count + values, minlength=key_count * value_count)
+        .reshape(key_count, value_count)
+        .tolist()
     )
     return counts
 
@@ -158,10 +172,16 @@ def _shares(rows: Listings, boroughs: int, properties: int) -> dict[str, Any]:
         "shares": {
             "property": _counts(where, rows.property, boroughs * rooms, properties),
             "accommodates": _counts(rows.property, rows.accommodates, properties, guests),
-            "bedrooms": _pooled(_counts(rows.room * guests + rows.accommodates, rows.bedrooms, rooms * guests, bedrooms), guests),
-            "beds": _pooled(_counts(rows.accommodates * bedrooms + rows.bedrooms, rows.beds, guests * bedrooms, MOST_BEDS + 1), bedrooms),
+            "bedrooms": _pooled(
+                _counts(rows.room * guests + rows.accommodates, rows.bedrooms, rooms * guests, bedrooms), guests
+            ),
+            "beds": _pooled(
+                _counts(rows.accommodates * bedrooms + rows.bedrooms, rows.beds, guests * bedrooms, MOST_BEDS + 1),
+                bedrooms,
+            ),
             "half_baths": _pooled(
-                _counts(rows.room * bedrooms + rows.bedrooms, rows.half_baths, rooms * bedrooms, MOST_HALF_BATHS + 1), bedrooms
+                _counts(rows.room * bedrooms + rows.bedrooms, rows.half_baths, rooms * bedrooms, MOST_HALF_BATHS + 1),
+                bedrooms,
             ),
             "flags": _counts(where, place, boroughs * rooms, len(patterns)),
         },
@@ -171,7 +191,9 @@ def _shares(rows: Listings, boroughs: int, properties: int) -> dict[str, Any]:
 def _pooled(counts: list[list[int]], inner: int) -> list[list[int]]:
     """Counts [outer * inner, values]; a key that never occurred, but may be drawn, takes those of its inner half."""
     table = np.array(counts).reshape(-1, inner, len(counts[0]))
-    filled: list[list[int]] = np.where(table.any(axis=2, keepdims=True), table, table.sum(axis=0)).reshape(-1, len(counts[0])).tolist()
+    filled: list[list[int]] = (
+        np.where(table.any(axis=2, keepdims=True), table, table.sum(axis=0)).reshape(-1, len(counts[0])).tolist()
+    )
     return filled
 
 
@@ -191,7 +213,9 @@ def _fit_price(rows: Listings, price: Floats, noise: float) -> dict[str, Any]:
     band = np.searchsorted(bounds, price)
     return {
         "intercept": round(float(log_price.mean()), 4),
-        "effects": {name: np.round(effects[starts[name] : starts[name] + size], 3).tolist() for name, size in sizes.items()},
+        "effects": {
+            name: np.round(effects[starts[name] : starts[name] + size], 3).tolist() for name, size in sizes.items()
+        },
         "levels": np.round(levels, 3).tolist(),
         "residuals": [np.round(np.percentile(residual[level == i], PERCENTILES), 3).tolist() for i in range(10)],
         "noise": noise,
@@ -243,10 +267,19 @@ def _items(cities: list[pa.Table]) -> dict[str, Any]:
     common = {item: count / len(lists) for item, count in plain.most_common(170)}
     rare = dict(plain.most_common(470)[170:])
     rare_mean = sum(rare.values()) / len(lists)
-    kept = {name: {item: count for item, count in found.most_common(16) if count >= 3} for name, found in variants.items()}
+    kept = {
+        name: {item: count for item, count in found.most_common(16) if count >= 3} for name, found in variants.items()
+    }
     odds = {item: round(float(np.log(share / (1 - share))), 2) for item, share in common.items()}
     shift, spread = _diligence(np.array(list(odds.values())), ITEMS_MEAN - 4.3 - rare_mean, ITEMS_SPREAD)
-    return {"variants": kept, "common": odds, "rare": rare, "rare_mean": round(rare_mean, 3), "shift": shift, "spread": spread}
+    return {
+        "variants": kept,
+        "common": odds,
+        "rare": rare,
+        "rare_mean": round(rare_mean, 3),
+        "shift": shift,
+        "spread": spread,
+    }
 
 
 def _template(item: str) -> str:

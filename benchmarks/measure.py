@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 RESULTS = Path("bench-results")
-# Adding up the shares of a dozen processes takes tens of milliseconds of a core: seldom enough not to slow what is measured.
+# Adding up the shares of a dozen processes takes tens of milliseconds of a core: seldom enough not to slow what is
+# measured.
 SAMPLE_SECONDS = 0.5
 MIB = 2**20
 _MARK = "measured: "
@@ -49,7 +50,12 @@ def run_measured(name: str, arguments: Sequence[str], rows: int) -> Measured:
 
     Raises RuntimeError with the end of its output when it fails.
     """
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     with subprocess.Popen([sys.executable, "-m", *arguments], **pipes) as child:
         assert child.stdin
         assert child.stdout
@@ -82,7 +88,9 @@ def begin() -> float:
 
 
 def finish(started: float, **notes: Any) -> None:
-    """Called by the measured process at the end of the measured part; `seconds` among the notes stands for the time until now."""
+    """Called by the measured process at the end of the measured part; `seconds` among the notes stands for the time
+    until now.
+    """
     print(_MARK + json.dumps({"seconds": time.perf_counter() - started, **notes}), flush=True)
 
 
@@ -137,18 +145,27 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def report(title: str, results: Sequence[Measured]) -> None:
     """Print the results side by side."""
     from rich.console import Console
 
-    from pipeline.tables import table
+    from pipeline.cli.render import table
 
     heads = ("rows", "seconds", "rows/s", "peak MiB", "of it idle before")
     body = [
-        (item.name, item.rows, f"{item.seconds:.2f}", round(item.rows_per_second), round(item.peak_mib), round(item.idle_mib))
+        (
+            item.name,
+            item.rows,
+            f"{item.seconds:.2f}",
+            round(item.rows_per_second),
+            round(item.peak_mib),
+            round(item.idle_mib),
+        )
         for item in results
     ]
     Console(width=110).print(table(title, ("", *heads), body, numbers=heads))

@@ -23,7 +23,9 @@ LABELS = tuple(Pricing().labels)
 def fit(accepted: pa.Table) -> bytes:
     """The notebook's forest on accepted listings without gaps, pickled."""
     frame = accepted.select(["neighbourhood", "room_type", *NUMBERS, CATEGORY]).to_pandas().dropna()
-    features = np.column_stack([frame["neighbourhood"].map(NEIGHBOURHOODS), frame["room_type"].map(ROOMS), frame[list(NUMBERS)]])
+    features = np.column_stack(
+        [frame["neighbourhood"].map(NEIGHBOURHOODS), frame["room_type"].map(ROOMS), frame[list(NUMBERS)]]
+    )
     forest = RandomForestClassifier(TREES, random_state=0, class_weight="balanced", n_jobs=-1)
     forest.fit(features, frame[CATEGORY].map(LABELS.index))
     forest.n_jobs = None
@@ -45,6 +47,12 @@ def app() -> Flask:
         codes = [NEIGHBOURHOODS[listing["neighbourhood"]], ROOMS[listing["room_type"]]]
         row = np.array([[*codes, *(listing[name] for name in NUMBERS)]], np.float64)
         shares: npt.NDArray[np.float64] = forest.predict_proba(row)[0]
-        return jsonify({"id": listing["id"], CATEGORY: LABELS[shares.argmax()], "probabilities": dict(zip(LABELS, shares, strict=True))})
+        return jsonify(
+            {
+                "id": listing["id"],
+                CATEGORY: LABELS[shares.argmax()],
+                "probabilities": dict(zip(LABELS, shares, strict=True)),
+            }
+        )
 
     return flask

@@ -6,12 +6,23 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from transforms.amenities import AMENITIES
 from transforms.contract import FIELDS_BY_NAME, RAW_COLUMNS, ROOM_TYPES, Pricing
+from transforms.listings.amenities import AMENITIES
 
 # ---- the notebook ----
 
-_KEPT = ["id", "neighbourhood", "property_type", "room_type", "latitude", "longitude", "accommodates", "bathrooms", "bedrooms", "beds"]
+_KEPT = [
+    "id",
+    "neighbourhood",
+    "property_type",
+    "room_type",
+    "latitude",
+    "longitude",
+    "accommodates",
+    "bathrooms",
+    "bedrooms",
+    "beds",
+]
 _FLAGS = {
     "TV": "TV",
     "Internet": "Internet",
@@ -30,7 +41,16 @@ def notebook(source: Path, out: Path) -> int:
     Two changes only: it reads our Parquet shards (its CSV would be slower), and it takes the neighbourhood of cities
     without boroughs, since with the borough column it would drop all their rows at once.
     """
-    columns = [*_KEPT[:1], "neighbourhood_cleansed", *_KEPT[2:7], "bathrooms_text", "bedrooms", "beds", "amenities", "price"]
+    columns = [
+        *_KEPT[:1],
+        "neighbourhood_cleansed",
+        *_KEPT[2:7],
+        "bathrooms_text",
+        "bedrooms",
+        "beds",
+        "amenities",
+        "price",
+    ]
     raw = pd.read_parquet(source, columns=columns)
 
     def num_bathroom_from_text(text: object) -> float:
@@ -69,7 +89,10 @@ def polars(source: Path, out: Path, pricing: Pricing) -> tuple[int, int]:
     # The lists of reasons are built for the few bad rows alone.
     reasons = pl.concat_list([pl.when(bad).then(pl.lit(reason)) for reason, bad in problems.items()]).list.drop_nulls()
     rejected = marked.filter("is_bad").select(*RAW_COLUMNS, reasons=reasons)
-    sinks = [accepted.sink_parquet(out / "accepted.parquet", lazy=True), rejected.sink_parquet(out / "rejected.parquet", lazy=True)]
+    sinks = [
+        accepted.sink_parquet(out / "accepted.parquet", lazy=True),
+        rejected.sink_parquet(out / "rejected.parquet", lazy=True),
+    ]
     pl.collect_all(sinks, engine="streaming")
     accepted_rows, rejected_rows = (
         pl.scan_parquet(out / f"{part}.parquet").select(pl.len()).collect().item() for part in ("accepted", "rejected")
@@ -78,7 +101,9 @@ def polars(source: Path, out: Path, pricing: Pricing) -> tuple[int, int]:
 
 
 def _read_columns() -> dict[str, pl.Expr]:
-    """Every value but the price as the contract reads it, null where it can't; named with a leading "=" beside the raw texts."""
+    """Every value but the price as the contract reads it, null where it can't; named with a leading "=" beside the
+    raw texts.
+    """
     return {
         "=id": _integer(_text("id"), pl.Int64),
         "=neighbourhood": pl.coalesce(_text("neighbourhood_group_cleansed"), _text("neighbourhood_cleansed")),
@@ -108,7 +133,11 @@ def _number(text: pl.Expr) -> pl.Expr:
 
 def _bathrooms(text: pl.Expr) -> pl.Expr:
     number = text.str.extract(r"(?i)^([0-9]+(?:\.[0-9]+)?)(?: +(?:shared +|private +)?baths?)?$").cast(pl.Float32)
-    return pl.when(text.str.contains(r"(?i)^(?:shared |private )?half-bath$")).then(pl.lit(0.5, pl.Float32)).otherwise(number)
+    return (
+        pl.when(text.str.contains(r"(?i)^(?:shared |private )?half-bath$"))
+        .then(pl.lit(0.5, pl.Float32))
+        .otherwise(number)
+    )
 
 
 _CURRENCY = r"(?:\p{L}{1,3}\.?|[^\w\s.,'’+-]|\p{L}{1,2}[^\w\s.,'’+-])"
@@ -116,7 +145,9 @@ _PRICE = rf"^(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*
 
 
 def _price(text: pl.Expr) -> pl.Expr:
-    """As `transforms.values.price`: the last of "." and "," is the decimal mark unless all marks separate thousands."""
+    """As `transforms.listings.rules.price`: the last of "." and "," is the decimal mark unless all marks separate
+    thousands.
+    """
     digits = text.str.extract(_PRICE, 3).str.replace_all(r"['’\s]", "")
     is_thousands = digits.str.contains(r"^(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,})$")
     has_fraction = ~is_thousands & digits.str.contains(r"[.,]")
@@ -129,7 +160,8 @@ def _price(text: pl.Expr) -> pl.Expr:
 
 
 def _amenity(pattern: str) -> pl.Expr:
-    """Whether a whole item matches, in one search over the printed list: quicker than to split or decode 40 items a row.
+    """Whether a whole item matches, in one search over the printed list: quicker than to split or decode 40 items a
+    row.
 
     Between items stand `", "`; a quote within an item has a backslash before it.
     """
@@ -164,7 +196,8 @@ def _problems(pricing: Pricing) -> dict[str, pl.Expr]:
 def _accepted_columns(pricing: Pricing) -> list[pl.Expr]:
     types = {"accommodates": pl.Int16, "bedrooms": pl.Float32, "beds": pl.Float32}
     columns = [
-        pl.col(f"={name}").cast(types[name]).alias(name) if name in types else pl.col(f"={name}").alias(name) for name in FIELDS_BY_NAME
+        pl.col(f"={name}").cast(types[name]).alias(name) if name in types else pl.col(f"={name}").alias(name)
+        for name in FIELDS_BY_NAME
     ]
     category: pl.Expr = pl.lit(pricing.labels[-1])
     for bound, label in reversed(list(zip(pricing.bins, pricing.labels, strict=False))):

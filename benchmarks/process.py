@@ -1,6 +1,7 @@
 """Processing raw listings: the notebook's pandas, Polars with the same rules, and `process`; `make bench-process`.
 
-Each runs in a process of its own on the same Parquet shards, one after the other. `process` runs on a warm cluster with 2
+Each runs in a process of its own on the same Parquet shards, one after the other. `process` runs on a warm cluster
+with 2
 CPUs, then once more on four times as many rows: its peak memory must not grow with them.
 """
 
@@ -21,7 +22,9 @@ WARM_UP_ROWS = 500_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--more-rows", type=int, help="rows of the second run of `process` [default: four times as many]")
+    parser.add_argument(
+        "--more-rows", type=int, help="rows of the second run of `process` [default: four times as many]"
+    )
     parser.add_argument("--scratch", type=Path, help="folder for shards and results, some 3 GB [default: the system's]")
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
@@ -84,7 +87,7 @@ def run_polars(source: Path, out: Path) -> None:
 
 def run_process(source: Path, out: Path) -> None:
     """On a cluster that has run it once, as one that works all day."""
-    from pipeline import session
+    from pipeline.cluster import session
 
     session.start(CPUS)
     import ray

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.generate import RAW_LAYOUT, listings
+from transforms.listings.generate import RAW_LAYOUT, listings
 
 SHARD_ROWS = 100_000
 ROW_GROUP_ROWS = 50_000
@@ -25,7 +25,11 @@ def write_shards(folder: Path, rows: int) -> str:
     The city files of the folder that NIGHTPRICE_TEST_DATA names, repeated; generated listings without it.
     """
     folder.mkdir(parents=True)
-    cities = sorted(Path(os.environ["NIGHTPRICE_TEST_DATA"]).glob("*.listings.csv.gz")) if "NIGHTPRICE_TEST_DATA" in os.environ else []
+    cities = (
+        sorted(Path(os.environ["NIGHTPRICE_TEST_DATA"]).glob("*.listings.csv.gz"))
+        if "NIGHTPRICE_TEST_DATA" in os.environ
+        else []
+    )
     base = pa.concat_tables([_read(path) for path in cities]) if cities else None
     for number, start in enumerate(range(0, rows, SHARD_ROWS)):
         stop = min(start + SHARD_ROWS, rows)
@@ -42,7 +46,9 @@ def _read(path: Path) -> pa.Table:
         include_missing_columns=True,
         strings_can_be_null=True,
     )
-    return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
+    return pyarrow.csv.read_csv(
+        path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options
+    )
 
 
 def _repeated(base: pa.Table, start: int, stop: int) -> pa.Table:

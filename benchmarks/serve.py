@@ -1,6 +1,7 @@
 """The service beside the notebook's Flask, bare uvicorn and Ray Serve's defaults; `make bench-serve`.
 
-One-row requests by wrk, on this same machine, to one service after the other; then bulk requests to ours, beside the same
+One-row requests by wrk, on this same machine, to one service after the other; then bulk requests to ours, beside the
+same
 model scoring the same rows in this process with the same one thread.
 """
 
@@ -25,8 +26,8 @@ import pyarrow as pa
 
 from benchmarks.measure import MIB, machine, proportional, save_json
 from benchmarks.serve_models import FOREST, accepted, champion
-from serve_app.wire import ARROW, JSON
-from transforms.example import EXAMPLE
+from serve_app.http.wire import ARROW, JSON
+from transforms.listings.example import EXAMPLE
 
 CONNECTIONS = (1, 16, 64)
 BULK_ROWS = 10_000
@@ -63,8 +64,12 @@ class Bulk:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
-    parser.add_argument("--only", default="abcd", help="which services, as in bd: " + "; ".join(f"{k} {v}" for k, v in SERVICES.items()))
-    parser.add_argument("--folder", type=Path, help="where the models are kept for the next time [default: a temporary folder]")
+    parser.add_argument(
+        "--only", default="abcd", help="which services, as in bd: " + "; ".join(f"{k} {v}" for k, v in SERVICES.items())
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the models are kept for the next time [default: a temporary folder]"
+    )
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.exit(1, "wrk is missing. Install it: sudo apt-get install wrk\n")
@@ -79,7 +84,9 @@ def prepared(kept: Path | None) -> Iterator[Path]:
     try:
         if not (folder / FOREST).exists():
             print("training the models …", flush=True)
-            subprocess.run([sys.executable, "-m", "benchmarks.serve_models", str(folder)], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.serve_models", str(folder)], check=True, stdout=subprocess.DEVNULL
+            )
         yield folder
     finally:
         if not kept:
@@ -101,7 +108,12 @@ def compare(folder: Path, only: str, seconds: float) -> None:
                 bulks = _bulk(port, folder, seconds)
     ratios = _ratios({(item.service, item.connections): item for item in loads}, {item.way: item for item in bulks})
     _show(loads, bulks, starts, ratios)
-    results = {"loads": [asdict(item) for item in loads], "bulk": [asdict(item) for item in bulks], "services": starts, "ratios": ratios}
+    results = {
+        "loads": [asdict(item) for item in loads],
+        "bulk": [asdict(item) for item in bulks],
+        "services": starts,
+        "ratios": ratios,
+    }
     print(f"written to {save_json('serve', {'machine': machine(), **results})}")
 
 
@@ -116,7 +128,9 @@ def running(key: str, folder: Path) -> Iterator[tuple[int, "subprocess.Popen[byt
     flask = ["-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "benchmarks.notebook_service:app()"]
     bare = ["-m", "benchmarks.bare", registry, str(port)]
     arguments = {"a": flask, "b": bare, "c": ours, "d": ours}[key]
-    environment = os.environ | {MODEL_VARIABLE: str(folder / FOREST)} | ({"RAY_SERVE_ENABLE_HA_PROXY": "0"} if key == "c" else {})
+    environment = (
+        os.environ | {MODEL_VARIABLE: str(folder / FOREST)} | ({"RAY_SERVE_ENABLE_HA_PROXY": "0"} if key == "c" else {})
+    )
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=said, stderr=said)
@@ -151,12 +165,22 @@ def wrk(key: str, port: int, connections: int, seconds: float) -> Load:
     script = str(Path(__file__).with_name("post.lua"))
     url = f"http://127.0.0.1:{port}/v1/predict"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", script, url]
-    ran = subprocess.run(command, env=os.environ | {"BENCH_BODY": json.dumps(EXAMPLE)}, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, env=os.environ | {"BENCH_BODY": json.dumps(EXAMPLE)}, capture_output=True, text=True, check=True
+    )
     found = json.loads(ran.stdout.partition("figures: ")[2])
     if found["errors"]:
-        raise RuntimeError(f"{SERVICES[key]}: {found['errors']} failed requests at {connections} connections.\n{ran.stdout}")
+        raise RuntimeError(
+            f"{SERVICES[key]}: {found['errors']} failed requests at {connections} connections.\n{ran.stdout}"
+        )
     return Load(
-        key, connections, found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"], found["errors"], found["requests"]
+        key,
+        connections,
+        found["requests"] / found["seconds"],
+        found["p50_ms"],
+        found["p99_ms"],
+        found["errors"],
+        found["requests"],
     )
 
 
@@ -221,7 +245,7 @@ def _ratios(loads: dict[tuple[str, int], Load], bulks: dict[str, Bulk]) -> dict[
 def _show(loads: list[Load], bulks: list[Bulk], starts: dict[str, dict[str, float]], ratios: dict[str, float]) -> None:
     from rich.console import Console
 
-    from pipeline.tables import table
+    from pipeline.cli.render import table
 
     heads = ("connections", "requests/s", "p50 ms", "p99 ms", "start s", "MiB")
     body = [

@@ -33,7 +33,9 @@ class Held:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many in all")
-    parser.add_argument("--folder", type=Path, help="where the models are kept for the next time [default: a temporary folder]")
+    parser.add_argument(
+        "--folder", type=Path, help="where the models are kept for the next time [default: a temporary folder]"
+    )
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.exit(1, "wrk is missing. Install it: sudo apt-get install wrk\n")
@@ -52,7 +54,11 @@ def watch(folder: Path, requests: int) -> Iterator[Held]:
             while done < mark * requests:
                 done += wrk("d", port, CONNECTIONS, PART_SECONDS).requests
             found = Held(done, _resident(process.pid, "ServeReplica"), _resident(process.pid, "haproxy"))
-            print(f"{found.requests:>9,} requests: replica {found.replica_mib:6.1f} MiB, HAProxy {found.haproxy_mib:5.1f} MiB", flush=True)
+            print(
+                f"{found.requests:>9,} requests: replica {found.replica_mib:6.1f} MiB, HAProxy "
+                f"{found.haproxy_mib:5.1f} MiB",
+                flush=True,
+            )
             yield found
 
 

@@ -14,23 +14,27 @@ FOREST = "forest.pkl"
 
 
 def prepare(folder: Path) -> None:
-    """Generate, process and train with the commands' own functions; the forest last, which marks the folder as whole."""
-    from pipeline import session
+    """Generate, process and train with the commands' own functions; the forest last, which marks the folder as
+    whole.
+    """
+    from pipeline.cluster import session
 
     session.start(2)
     import ray
 
     from benchmarks.notebook_service import fit
-    from pipeline.generate import generate
     from pipeline.process import process
     from pipeline.settings import Settings
     from pipeline.train import train
+    from transforms.listings.generate import generate
 
     settings = Settings(registry=str(folder / "registry"))
     generate(ROWS, folder / "raw", shards=4)
     process(str(folder / "raw"), str(folder / "dataset"), settings)
     trained = train(str(folder / "dataset"), registry=settings.registry, settings=settings)
-    Registry(settings.registry).promote(settings.model_name, trained["model"].partition("@")[2], "champion", "benchmark")
+    Registry(settings.registry).promote(
+        settings.model_name, trained["model"].partition("@")[2], "champion", "benchmark"
+    )
     ray.shutdown()
     (folder / FOREST).write_bytes(fit(accepted(folder)))
 

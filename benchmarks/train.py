@@ -1,7 +1,8 @@
 """Training on a million listings: 1 and 2 workers, beside plain XGBoost on the same matrix; `make bench-train`.
 
 The dataset is generated and processed first, unmeasured. Every run takes the same rows, features, parameters and number
-of rounds, without early stopping. `train` also reads the dataset, learns its vocabulary, exports and checks the model, and
+of rounds, without early stopping. `train` also reads the dataset, learns its vocabulary, exports and checks the
+model, and
 evaluates it on the holdout; plain XGBoost finds its matrix in memory and only trains.
 """
 
@@ -23,7 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--scratch", type=Path, help="folder for the dataset and the models, some 500 MB [default: the system's]")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for the dataset and the models, some 500 MB [default: the system's]"
+    )
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -50,18 +53,22 @@ def compare(folder: Path, rows: int, rounds: int) -> None:
 
 def _measure(name: str, folder: Path, rows: int, rounds: int) -> Measured:
     print(f"{name} …", flush=True)
-    return run_measured(name, ["benchmarks.train", "--run", name, "--folder", str(folder), "--rounds", str(rounds)], rows)
+    return run_measured(
+        name, ["benchmarks.train", "--run", name, "--folder", str(folder), "--rounds", str(rounds)], rows
+    )
 
 
 def settings(folder: Path, rounds: int) -> Settings:
     """The default parameters, but a fixed number of rounds."""
-    return Settings(registry=str(folder / "registry"), xgboost=XGBoostSettings(rounds=rounds, early_stopping_rounds=rounds))
+    return Settings(
+        registry=str(folder / "registry"), xgboost=XGBoostSettings(rounds=rounds, early_stopping_rounds=rounds)
+    )
 
 
 def prepare(folder: Path, _: int) -> None:
     """Generate and process; the rows go through the same two commands that a user types."""
-    from pipeline import session
-    from pipeline.generate import generate
+    from pipeline.cluster import session
+    from transforms.listings.generate import generate
 
     session.start(CPUS)
     from pipeline.process import process
@@ -75,7 +82,7 @@ def prepare(folder: Path, _: int) -> None:
 
 def with_ray(folder: Path, rounds: int, workers: int) -> None:
     """`train` as a whole, on a warm cluster."""
-    from pipeline import session
+    from pipeline.cluster import session
 
     session.start(CPUS)
     import ray
@@ -92,16 +99,18 @@ def with_ray(folder: Path, rounds: int, workers: int) -> None:
 
 
 def plain(folder: Path, rounds: int) -> None:
-    """XGBoost alone: float32 matrix in memory, bins, boosting. Its split and codes are those of the model trained before."""
+    """XGBoost alone: float32 matrix in memory, bins, boosting. Its split and codes are those of the model trained
+    before.
+    """
     import time
 
     import numpy as np
     import pyarrow.parquet as pq
     import xgboost
 
-    from pipeline.split import Split, is_validation
     from pipeline.train.boosting import class_weights, parameters
-    from pipeline.train.matrix import category_positions
+    from pipeline.train.encoded_rows import category_positions
+    from pipeline.train.split import Split, is_validation
     from registry.registry import Registry
     from transforms.contract import CATEGORY
     from transforms.encode import encode_table
@@ -114,11 +123,16 @@ def plain(folder: Path, rounds: int) -> None:
     ids = table["id"].to_numpy()
     features, labels = encode_table(table, model.vocabulary), category_positions(table[CATEGORY], tuple(model.labels))
     del table
-    holdout, validation = Split(chosen.holdout_share).is_holdout(ids), is_validation(ids, chosen.xgboost.validation_share)
+    holdout, validation = (
+        Split(chosen.holdout_share).is_holdout(ids),
+        is_validation(ids, chosen.xgboost.validation_share),
+    )
     weights = np.array(class_weights(np.bincount(labels[~holdout]).tolist(), chosen.xgboost.class_balance))[labels]
     training = ~holdout & ~validation
     started = begin()
-    matrix = xgboost.QuantileDMatrix(features[training], labels[training], weight=weights[training], max_bin=chosen.xgboost.max_bin)
+    matrix = xgboost.QuantileDMatrix(
+        features[training], labels[training], weight=weights[training], max_bin=chosen.xgboost.max_bin
+    )
     watched = ~holdout & validation
     watch = xgboost.QuantileDMatrix(features[watched], labels[watched], weight=weights[watched], ref=matrix)
     options = parameters(chosen, len(model.labels)) | {"nthread": os.cpu_count()}

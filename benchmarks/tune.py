@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import xgboost
 
-from pipeline.metrics import Counts, metrics
+from pipeline.evaluation.metrics import Counts, metrics
 from pipeline.settings import Settings, XGBoostSettings
-from pipeline.split import read_split, unit_hash
 from pipeline.train.boosting import class_weights, parameters
-from pipeline.train.learn import COLUMNS, learn_batch
-from pipeline.train.matrix import category_positions
+from pipeline.train.encoded_rows import category_positions
+from pipeline.train.split import read_split, unit_hash
+from pipeline.train.statistics import COLUMNS, learn_batch
 from transforms.contract import CATEGORY, Pricing
 from transforms.encode import encode_table
 
@@ -29,11 +29,15 @@ LABELS = Pricing().labels
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a dataset on this machine, as `nightprice process` writes it")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a dataset on this machine, as `nightprice process` writes it"
+    )
     parser.add_argument("--holdout-ids", help="ids of the holdout (default: by the hash)")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of [xgboost] that differs")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of [xgboost] that differs"
+    )
     options = parser.parse_args()
     chosen = XGBoostSettings(**dict(pair.split("=", 1) for pair in options.set))
     table = training_rows(options.data, options.holdout_ids)
@@ -44,16 +48,25 @@ def main() -> None:
 def training_rows(data: Path, holdout_ids: str | None) -> pa.Table:
     """The accepted rows of the live version, without the holdout."""
     version = json.loads((data / "manifest.json").read_text())["version"]
-    table = pads.dataset(data / "versions" / version / "accepted", format="parquet").to_table(columns=list(COLUMNS)).sort_by("id")
+    table = (
+        pads.dataset(data / "versions" / version / "accepted", format="parquet")
+        .to_table(columns=list(COLUMNS))
+        .sort_by("id")
+    )
     held = read_split(holdout_ids, Settings().holdout_share).is_holdout(table["id"].to_numpy())
     return table.filter(pa.array(~held))
 
 
-def cross_validated(table: pa.Table, settings: Settings, folds: int, rounds: int, step: int = 50) -> dict[int, dict[str, float]]:
-    """The metrics after every `step` rounds, each the mean over the folds. Every fold learns a vocabulary of its own."""
+def cross_validated(
+    table: pa.Table, settings: Settings, folds: int, rounds: int, step: int = 50
+) -> dict[int, dict[str, float]]:
+    """The metrics after every `step` rounds, each the mean over the folds. Every fold learns a vocabulary of its
+    own.
+    """
     fold = (unit_hash(table["id"].to_numpy(), _FOLDS) * folds).astype(int)
     found = [
-        _fold(table.filter(pa.array(fold != number)), table.filter(pa.array(fold == number)), settings, rounds) for number in range(folds)
+        _fold(table.filter(pa.array(fold != number)), table.filter(pa.array(fold == number)), settings, rounds)
+        for number in range(folds)
     ]
     steps = range(step, rounds + 1, step)
     return {at: {name: float(np.mean([_scores(*one, at)[name] for one in found])) for name in _SHOWN} for at in steps}
@@ -67,7 +80,9 @@ def _fold(train: pa.Table, test: pa.Table, settings: Settings, rounds: int) -> t
     vocabulary = learn_batch(train, nothing_held).vocabulary(LABELS)
     labels = category_positions(train[CATEGORY], LABELS)
     weights = np.array(class_weights(np.bincount(labels).tolist(), settings.xgboost.class_balance), np.float32)
-    matrix = xgboost.QuantileDMatrix(encode_table(train, vocabulary), labels, weight=weights[labels], max_bin=settings.xgboost.max_bin)
+    matrix = xgboost.QuantileDMatrix(
+        encode_table(train, vocabulary), labels, weight=weights[labels], max_bin=settings.xgboost.max_bin
+    )
     booster = xgboost.train(parameters(settings, len(LABELS)), matrix, rounds)
     return booster, encode_table(test, vocabulary), category_positions(test[CATEGORY], LABELS)
 

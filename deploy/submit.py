@@ -3,8 +3,10 @@
 python deploy/submit.py process --source s3://bucket/raw --sink s3://bucket/dataset
 python deploy/submit.py --id retrain-2026-48 train --data s3://bucket/dataset --registry s3://bucket/models --workers 4
 
-Needs nothing but `ray[default]` in the cluster's version. Exit codes: those of `nightprice` (0 done, 1 failed, 2 wrong usage,
-3 refused by a gate). An id that the cluster knows is followed, not started twice: a schedule may try again with the same id.
+Needs nothing but `ray[default]` in the cluster's version. Exit codes: those of `nightprice` (0 done, 1 failed, 2
+wrong usage,
+3 refused by a gate). An id that the cluster knows is followed, not started twice: a schedule may try again with the
+same id.
 """
 
 import argparse
@@ -45,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         job = find(client, options.id)
     except Exception as error:  # the head is gone, or begins anew
-        print(f"Error: {options.address} does not say what became of {options.id}: {first_line(error)} {advice(error)}", file=sys.stderr)
+        print(
+            f"Error: {options.address} does not say what became of {options.id}: {first_line(error)} {advice(error)}",
+            file=sys.stderr,
+        )
         return submitted or 1
     if job is None:
         return submitted or 1
@@ -56,11 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of a submission, then the step with its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--address", default=os.environ.get("RAY_API_SERVER_ADDRESS", ADDRESS), help="the dashboard (default: %(default)s)")
+    parser.add_argument(
+        "--address",
+        default=os.environ.get("RAY_API_SERVER_ADDRESS", ADDRESS),
+        help="the dashboard (default: %(default)s)",
+    )
     parser.add_argument("--id", help="submission id (default: nightprice-STEP-TIME)")
-    parser.add_argument("--in-image", action="store_true", help="run the code of the nodes' image, not that of this folder")
+    parser.add_argument(
+        "--in-image", action="store_true", help="run the code of the nodes' image, not that of this folder"
+    )
     parser.add_argument("step", choices=STEPS)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="the step's own options, as `nightprice STEP --help` has them")
+    parser.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        metavar="…",
+        help="the step's own options, as `nightprice STEP --help` has them",
+    )
     options = parser.parse_args(arguments)
     options.id = options.id or f"nightprice-{options.step}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
     return options
@@ -87,7 +103,9 @@ def follow_line(options: argparse.Namespace) -> list[str]:
 
 def metadata(options: argparse.Namespace) -> dict[str, str]:
     """What the dashboard and `ray job list` show beside the job."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     code = "of the image" if options.in_image else commit.stdout.strip() or "unknown"
     return {"job_name": f"nightprice {options.step}", "step": options.step, "code": code, "submitted_by": getuser()}
 

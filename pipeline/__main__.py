@@ -1,6 +1,6 @@
 """`python -m pipeline`: the command line where nothing is installed, as in a Ray job."""
 
-from pipeline.cli import main
+from pipeline.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -8,13 +8,14 @@ from functools import partial
 import pyarrow as pa
 import ray.data
 
-from pipeline.address import without_password
-from pipeline.io import base, exactly, files
-from pipeline.io.base import Manifest, StoreError
-from pipeline.io.sql_address import sibling
-from pipeline.io.tasks import map_tables
+from nightprice.address import without_password
+from nightprice.errors import ContractError
+from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.io import exactly, files
+from pipeline.io import stores as base
+from pipeline.io.sql.address import sibling
+from pipeline.io.stores import Manifest, StoreError
 from transforms.contract import CONTRACT_VERSION, Pricing, accepted_schema
-from transforms.errors import ContractError
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def open_dataset(uri: str) -> Dataset:
             f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. '
             "Process the source again."
         )
-    accepted = files.below(uri, f"versions/{manifest['version']}/accepted") if base.scheme_of(uri) in files.SCHEMES else uri
+    accepted = (
+        files.below(uri, f"versions/{manifest['version']}/accepted") if base.scheme_of(uri) in files.SCHEMES else uri
+    )
     return Dataset(uri, manifest, accepted)
 
 
@@ -70,7 +73,8 @@ def _manifest_row(uri: str) -> Manifest:
     rows = table.take(1)
     if not rows:
         raise StoreError(
-            f'"{without_password(uri)}" is no processed dataset: its table of the manifest is empty. Make one with `nightprice process`.'
+            f'"{without_password(uri)}" is no processed dataset: its table of the manifest is empty. Make one '
+            "with `nightprice process`."
         )
     manifest: Manifest = json.loads(rows[0]["manifest"])
     return manifest

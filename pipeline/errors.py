@@ -1,45 +1,9 @@
 """Errors of the pipeline that end with an exit code of their own."""
 
-import re
-from collections.abc import Iterator
-
-from transforms.errors import NightpriceError
-
-
-class UsageError(NightpriceError):
-    """The command was called with something that cannot be right."""
-
-    exit_code = 2
+from nightprice.errors import NightpriceError
 
 
 class GateRefused(NightpriceError):
     """A gate said no: too many rejected rows, or a challenger that is not better. Nothing live has changed."""
 
     exit_code = 3
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what caused it, innermost last; Ray keeps what a task raised in `cause`.
-
-    Each is given once: an error that was unwrapped is the cause of its own wrapper.
-    """
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        inner = getattr(current, "cause", None)
-        current = inner if isinstance(inner, BaseException) else current.__cause__
-
-
-_ADVICE = r"Failed to .+ after \d+/\d+ attempt"
-
-
-def without_advice(message: str) -> str:
-    """A message without what Ray Data appends to each: how often it tried, and how to make it try again."""
-    return re.split(rf"\n{_ADVICE}", message)[0]
-
-
-def is_advice(text: object) -> bool:
-    """Whether a text is such an appendix: of an OSError it becomes the third argument, which is the name of a file."""
-    return isinstance(text, str) and re.match(_ADVICE, text) is not None

@@ -9,15 +9,16 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from pipeline.address import without_password
-from pipeline.io import files, parts, read, write
-from pipeline.io.base import Manifest, StoreError
-from pipeline.io.tasks import RETRIES, retried
+from nightprice.address import without_password
+from pipeline.cluster.arrow_tasks import RETRIES, retried
+from pipeline.cluster.session import ray_errors
+from pipeline.cluster.shipping import ModelFiles, ship, shipped
+from pipeline.io import files, read, write
+from pipeline.io import tagged_blocks as parts
+from pipeline.io.stores import Manifest, StoreError
 from pipeline.process import check_rejected, describe_run
 from pipeline.provenance import describe_sources
-from pipeline.session import ray_errors
 from pipeline.settings import Settings
-from pipeline.shipping import ModelFiles, ship, shipped
 from registry.artifact import Artifact
 from registry.registry import Registry
 from transforms.clean import clean
@@ -37,7 +38,10 @@ def score(accepted: pa.Table, artifact: Artifact) -> pa.Table:
     columns = {
         "id": accepted["id"],
         CATEGORY: pa.array(artifact.labels, pa.string()).take(pa.array(best)),
-        **{probability_column(label): pa.array(probabilities[:, position]) for position, label in enumerate(artifact.labels)},
+        **{
+            probability_column(label): pa.array(probabilities[:, position])
+            for position, label in enumerate(artifact.labels)
+        },
         "model": pa.array([artifact.ref] * len(accepted), pa.string()),
     }
     return pa.table(columns)
@@ -75,7 +79,8 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 batch_format="pyarrow",
                 batch_size=None,
                 zero_copy_batch=True,
-                # Else Ray Data starts an actor again without end. A block is tried as often as its actor starts; to count its tries, too,
+                # Else Ray Data starts an actor again without end. A block is tried as often as its
+                # actor starts; to count its tries, too,
                 # would use them up while a node is dead and Ray does not know it yet.
                 max_restarts=RETRIES,
                 num_cpus=cpus,
@@ -98,6 +103,11 @@ def _seal(
     artifact: Artifact,
 ) -> Manifest:
     if not tally.read:
-        raise StoreError(f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.')
+        raise StoreError(
+            f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
+        )
     check_rejected(tally, settings.max_rejected, rejected_at)
-    return describe_run(tally, version, sources, settings, started) | {"model": artifact.ref, "pricing": artifact.pricing.as_json()}
+    return describe_run(tally, version, sources, settings, started) | {
+        "model": artifact.ref,
+        "pricing": artifact.pricing.as_json(),
+    }

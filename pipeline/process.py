@@ -7,13 +7,14 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline.address import without_password
+from nightprice.address import without_password
+from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.cluster.session import ray_errors
 from pipeline.errors import GateRefused
-from pipeline.io import files, parts
-from pipeline.io.base import Manifest, StoreError, read, write
-from pipeline.io.tasks import map_tables
+from pipeline.io import files
+from pipeline.io import tagged_blocks as parts
+from pipeline.io.stores import Manifest, StoreError, read, write
 from pipeline.provenance import code_version, describe_sources, library_versions
-from pipeline.session import ray_errors
 from pipeline.settings import Settings
 from transforms.clean import clean
 from transforms.contract import CONTRACT_VERSION, Pricing, raw_columns
@@ -38,15 +39,26 @@ def clean_block(raw: pa.Table, pricing: Pricing | None) -> pa.Table:
     """One block of raw rows as a parted table."""
     cleaned = clean(raw, pricing)
     if len(cleaned.accepted) + len(cleaned.rejected) != len(raw):
-        raise AssertionError(f"{len(raw)} rows became {len(cleaned.accepted)} accepted and {len(cleaned.rejected)} rejected")
+        raise AssertionError(
+            f"{len(raw)} rows became {len(cleaned.accepted)} accepted and {len(cleaned.rejected)} rejected"
+        )
     return parts.join(cleaned.accepted, cleaned.rejected, cleaned.warnings)
 
 
 def _seal(
-    tally: parts.Tally, version: str, rejected_at: str, *, source: str, sources: list[dict[str, Any]], settings: Settings, started: datetime
+    tally: parts.Tally,
+    version: str,
+    rejected_at: str,
+    *,
+    source: str,
+    sources: list[dict[str, Any]],
+    settings: Settings,
+    started: datetime,
 ) -> Manifest:
     if not tally.read:
-        raise StoreError(f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.')
+        raise StoreError(
+            f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
+        )
     check_rejected(tally, settings.max_rejected, rejected_at)
     return describe_run(tally, version, sources, settings, started)
 
@@ -57,12 +69,15 @@ def check_rejected(tally: parts.Tally, limit: float, rejected_at: str) -> None:
     if share > limit:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(3))
         raise GateRefused(
-            f"{tally.rejected:,} of {tally.read:,} rows ({share:.1%}) were rejected, more than the {limit:.1%} allowed: {reasons}. "
+            f"{tally.rejected:,} of {tally.read:,} rows ({share:.1%}) were rejected, more than the {limit:.1%} "
+            f"allowed: {reasons}. "
             f"They are kept at {rejected_at}; what was live stays live. Mend the source, or raise --max-rejected."
         )
 
 
-def describe_run(tally: parts.Tally, version: str, sources: list[dict[str, Any]], settings: Settings, started: datetime) -> Manifest:
+def describe_run(
+    tally: parts.Tally, version: str, sources: list[dict[str, Any]], settings: Settings, started: datetime
+) -> Manifest:
     """The manifest of a run: what was read, what became of it, and with what."""
     repeats = tally.id_sketch.repeats(tally.accepted)
     warnings = dict(tally.warnings) | ({"id:repeated": repeats} if repeats else {})

@@ -6,9 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.address import without_password
+from nightprice.address import without_password
 from pipeline.io import files
-from pipeline.io.base import scheme_of
+from pipeline.io.stores import scheme_of
 
 LIBRARIES = ("ray", "pyarrow", "numpy", "xgboost-cpu", "xgboost", "scikit-learn", "onnxruntime", "onnx")
 
@@ -31,7 +31,10 @@ def code_version() -> str:
     if not (root / ".git").exists():
         return package
     described = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
+        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return f"{package}+{described.stdout.strip()}" if described.returncode == 0 else package
 
@@ -55,4 +58,7 @@ def describe_sources(uri: str) -> list[dict[str, Any]]:
     if scheme_of(uri) not in files.SCHEMES:
         return [{"path": without_password(uri)}]
     _, found = files.listing(uri)
-    return [{"path": item.path, "size": item.size, "modified": item.mtime.isoformat() if item.mtime else None} for item in found]
+    return [
+        {"path": item.path, "size": item.size, "modified": item.mtime.isoformat() if item.mtime else None}
+        for item in found
+    ]

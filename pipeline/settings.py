@@ -19,10 +19,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
-from pipeline.errors import UsageError
+from nightprice.errors import ContractError, UsageError, closest
+from nightprice.variables import unread_variable
 from transforms.contract import Pricing
-from transforms.errors import ContractError, closest
-from transforms.variables import unread_variable
 
 DEFAULT_FILE = "nightprice.toml"
 PREFIX = "NIGHTPRICE_"
@@ -44,8 +43,12 @@ class XGBoostSettings(_Section):
     """Parameters of the default estimator, in XGBoost's own words; the defaults were chosen on training rows only."""
 
     rounds: Positive = Field(600, description="Most boosting rounds; early stopping usually ends before.")
-    early_stopping_rounds: Positive = Field(40, description="Stop after so many rounds without a better log loss on the validation slice.")
-    validation_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the training rows that early stopping watches.")
+    early_stopping_rounds: Positive = Field(
+        40, description="Stop after so many rounds without a better log loss on the validation slice."
+    )
+    validation_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the training rows that early stopping watches."
+    )
     learning_rate: float = Field(0.1, gt=0, le=1, description="Shrinkage of every round (eta).")
     max_depth: Annotated[int, Field(ge=1, le=20)] = Field(9, description="Depth of a tree.")
     min_child_weight: float = Field(1.0, ge=0, description="Least sum of hessians in a leaf.")
@@ -53,8 +56,12 @@ class XGBoostSettings(_Section):
     colsample_bytree: float = Field(0.7, gt=0, le=1, description="Share of features per tree.")
     reg_lambda: float = Field(5.0, ge=0, description="L2 penalty of leaf weights.")
     reg_alpha: float = Field(0.5, ge=0, description="L1 penalty of leaf weights.")
-    class_balance: Share = Field(0.2, description="How far rare categories are weighed up: 0 not at all, 1 to the weight of frequent ones.")
-    max_bin: Annotated[int, Field(ge=16, le=1024)] = Field(256, description="Histogram bins per feature; memory and precision of a split.")
+    class_balance: Share = Field(
+        0.2, description="How far rare categories are weighed up: 0 not at all, 1 to the weight of frequent ones."
+    )
+    max_bin: Annotated[int, Field(ge=16, le=1024)] = Field(
+        256, description="Histogram bins per feature; memory and precision of a split."
+    )
 
 
 class ForestSettings(_Section):
@@ -63,37 +70,56 @@ class ForestSettings(_Section):
     trees: Positive = Field(500, description="Number of trees, divided among the workers.")
     max_depth: Positive | None = Field(None, description="Depth of a tree; none grows until leaves are pure.")
     min_samples_leaf: Positive = Field(1, description="Least rows in a leaf.")
-    class_weight: Literal["balanced", "none"] = Field("balanced", description='"balanced" weighs rare categories up, "none" does not.')
+    class_weight: Literal["balanced", "none"] = Field(
+        "balanced", description='"balanced" weighs rare categories up, "none" does not.'
+    )
 
 
 class GateSettings(_Section):
     """When `promote --if-better` calls a challenger better than the champion, on the same holdout rows."""
 
     metric: Metric = Field("log_loss", description="The metric that decides.")
-    min_improvement: float = Field(0.0, ge=0, description="How much better the challenger must be, in the metric's own unit.")
+    min_improvement: float = Field(
+        0.0, ge=0, description="How much better the challenger must be, in the metric's own unit."
+    )
 
 
 class Settings(BaseSettings):
     """What can be set, checked as a whole; `origins()` tells where each value came from."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     bins: Annotated[tuple[float, ...], NoDecode] = Field(
         Pricing.bins, description="Upper bounds, inclusive, of every category but the last."
     )
-    labels: Annotated[tuple[str, ...], NoDecode] = Field(Pricing.labels, description="Names of the categories, one more than bins.")
+    labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        Pricing.labels, description="Names of the categories, one more than bins."
+    )
     minimum_price: float = Field(Pricing.minimum, ge=0, description="A listing with a lower price is rejected.")
     max_rejected: Share = Field(0.2, description="`process` fails if a larger share of the rows is rejected.")
-    holdout_share: float = Field(0.15, gt=0, lt=1, description="Share of listings, by a stable hash of the id, that training never sees.")
+    holdout_share: float = Field(
+        0.15, gt=0, lt=1, description="Share of listings, by a stable hash of the id, that training never sees."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in training.")
-    model_name: str = Field("listing-price", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry.")
-    registry: str = Field("./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://.")
-    cache_dir: Path = Field(Path(platformdirs.user_cache_dir("nightprice")), description="Downloads and models fetched from a registry.")
+    model_name: str = Field(
+        "listing-price", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry."
+    )
+    registry: str = Field(
+        "./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://."
+    )
+    cache_dir: Path = Field(
+        Path(platformdirs.user_cache_dir("nightprice")), description="Downloads and models fetched from a registry."
+    )
     training_storage: str | None = Field(
-        None, description="Where workers hand over what they trained: a folder or bucket that all nodes reach. None: a temporary folder."
+        None,
+        description="Where workers hand over what they trained: a folder or bucket that all nodes reach. None: a temporary folder.",
     )
     training_cpus: float | None = Field(
-        None, gt=0, description="CPUs of each training worker. None: one, or less where that would leave none to read the data."
+        None,
+        gt=0,
+        description="CPUs of each training worker. None: one, or less where that would leave none to read the data.",
     )
     resource_wait_seconds: float = Field(
         600.0,
@@ -166,7 +192,9 @@ def load_settings(file: Path | None = None) -> Settings:
         from_variables = EnvSettingsSource(Settings)()
     except SettingsError as error:
         raise UsageError(f"A {PREFIX}… variable can't be read: {error}. {_as_variables()}") from error
-    origins = dict.fromkeys(_flat(from_file), f"file {path}") | {name: _variable(name) for name in _flat(from_variables)}
+    origins = dict.fromkeys(_flat(from_file), f"file {path}") | {
+        name: _variable(name) for name in _flat(from_variables)
+    }
     try:
         settings = Settings(**_merged(from_file, from_variables))
     except ValidationError as error:
@@ -182,7 +210,9 @@ def _file(file: Path | None) -> Path | None:
         return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
     if not named.is_file():
         by = "--settings" if file else FILE_VARIABLE
-        raise UsageError(f"{by} names {named}, but there is no such file. Write it, or leave {by} out to use the defaults.")
+        raise UsageError(
+            f"{by} names {named}, but there is no such file. Write it, or leave {by} out to use the defaults."
+        )
     return named
 
 
@@ -192,7 +222,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no valid TOML: {error}. Mend that line, as in: max_rejected = 0.1") from error
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}. Make it readable or name another file with --settings.") from error
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}. Make it readable or name another file with --settings."
+        ) from error
 
 
 def _check_variables() -> None:

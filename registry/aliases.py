@@ -50,13 +50,17 @@ def read_history(store: Store, folder: str) -> list[AliasRecord]:
     return [_read_record(store, f"{folder}/{name}") for name in reversed(_record_files(store, folder))]
 
 
-def append(store: Store, folder: str, after: AliasRecord | None, *, version: str, action: str, why: str, who: str | None) -> AliasRecord:
+def append(
+    store: Store, folder: str, after: AliasRecord | None, *, version: str, action: str, why: str, who: str | None
+) -> AliasRecord:
     """Write the record that follows `after`.
 
     Raises ConflictError if somebody else wrote a record after `after` too: then theirs stands and nothing was written.
     """
     number, previous = (after.number + 1, after.version) if after else (1, None)
-    record = AliasRecord(number, version, previous, datetime.now(UTC).isoformat(timespec="microseconds"), who or whoami(), why, action)
+    record = AliasRecord(
+        number, version, previous, datetime.now(UTC).isoformat(timespec="microseconds"), who or whoami(), why, action
+    )
     path = f"{folder}/{number:08d}.json"
     if not store.create(path, json.dumps(record.as_json(), ensure_ascii=False).encode()):
         raise conflict(store.where(folder), _read_record(store, path))
@@ -109,4 +113,6 @@ def _read_record(store: Store, path: str) -> AliasRecord:
     try:
         return AliasRecord(**json.loads(content or b""))
     except (ValueError, TypeError) as error:
-        raise RegistryError(f"{store.where(path)} is no alias record ({error}). Restore the file: the history is never edited.") from error
+        raise RegistryError(
+            f"{store.where(path)} is no alias record ({error}). Restore the file: the history is never edited."
+        ) from error

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from nightprice.errors import ContractError
 from registry.errors import ArtifactError
 from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
 from transforms.encode import Matrix, Vocabulary
-from transforms.errors import ContractError
 
 # Raise it with every change that an older reader would misunderstand; see docs/decisions.
 FORMAT = 1
@@ -34,7 +34,18 @@ SCORING_FILES = (MANIFEST, MODEL, GOLDEN)
 TOLERANCE = 1e-5
 
 # What a manifest must hold to be used; training adds what people want to know.
-MANIFEST_KEYS = ("name", "version", "created", "estimator", "features", "vocabulary", "pricing", "labels", "contract_version", "metrics")
+MANIFEST_KEYS = (
+    "name",
+    "version",
+    "created",
+    "estimator",
+    "features",
+    "vocabulary",
+    "pricing",
+    "labels",
+    "contract_version",
+    "metrics",
+)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TRAIN_AGAIN = "Train it again with this version of nightprice."
 
@@ -108,7 +119,9 @@ def write_artifact(
         for name, content in contents.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        raise ArtifactError(f"{folder} can't be written ({error.strerror}). Check its rights and the space left on its disk.") from error
+        raise ArtifactError(
+            f"{folder} can't be written ({error.strerror}). Check its rights and the space left on its disk."
+        ) from error
 
 
 def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
@@ -119,7 +132,9 @@ def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> A
     where = where or str(folder)
     content = _read(folder, MANIFEST, where)
     others = [name for name in read_manifest(content, where)["sha256"] if name != MANIFEST]
-    return artifact_of({MANIFEST: content} | {name: _read(folder, name, where) for name in others}, folder, threads, where)
+    return artifact_of(
+        {MANIFEST: content} | {name: _read(folder, name, where) for name in others}, folder, threads, where
+    )
 
 
 def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
@@ -130,7 +145,9 @@ def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, wher
     try:
         vocabulary, pricing = Vocabulary.from_json(manifest["vocabulary"]), Pricing.from_json(manifest["pricing"])
     except (KeyError, TypeError, ValueError, ContractError) as error:
-        raise ArtifactError(f"{where}: the vocabulary or pricing in {MANIFEST} can't be read ({error}). {_TRAIN_AGAIN}") from error
+        raise ArtifactError(
+            f"{where}: the vocabulary or pricing in {MANIFEST} can't be read ({error}). {_TRAIN_AGAIN}"
+        ) from error
     artifact = Artifact(folder, manifest, vocabulary, pricing, _session(files[MODEL], threads, where))
     _check_golden(artifact, files[GOLDEN], where)
     return artifact
@@ -154,21 +171,28 @@ def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
     number, contract = manifest.get("format"), manifest.get("contract_version")
     if not isinstance(number, int) or number < 1:
         raise ArtifactError(
-            f"{where}: {MANIFEST} names no format number, so this is no model of nightprice. Name a folder that training wrote."
+            f"{where}: {MANIFEST} names no format number, so this is no model of nightprice. Name a folder that "
+            "training wrote."
         )
     if number > FORMAT:
-        raise ArtifactError(f"{where} has the model format {number}, this nightprice reads up to {FORMAT}. Upgrade nightprice.")
+        raise ArtifactError(
+            f"{where} has the model format {number}, this nightprice reads up to {FORMAT}. Upgrade nightprice."
+        )
     missing = [key for key in (*MANIFEST_KEYS, "sha256") if key not in manifest]
     if missing or not isinstance(manifest["sha256"], dict) or not {MODEL, GOLDEN} <= set(manifest["sha256"]):
         raise ArtifactError(f"{where}: {MANIFEST} is incomplete: {', '.join(missing) or 'sha256'}. {_TRAIN_AGAIN}")
     if contract != CONTRACT_VERSION:
         mend = "Upgrade nightprice." if isinstance(contract, int) and contract > CONTRACT_VERSION else _TRAIN_AGAIN
-        raise ArtifactError(f"{where} was trained on contract {contract} of a listing, this nightprice has {CONTRACT_VERSION}. {mend}")
+        raise ArtifactError(
+            f"{where} was trained on contract {contract} of a listing, this nightprice has {CONTRACT_VERSION}. {mend}"
+        )
     if manifest["features"] != list(FEATURES) or list(manifest["labels"]) != list(manifest["pricing"]["labels"]):
         raise ArtifactError(f"{where}: its features or labels are not those of its contract. {_TRAIN_AGAIN}")
     for name in manifest["sha256"]:
         if not _FILE_NAME.fullmatch(name):
-            raise ArtifactError(f'{where}: "{name}" is no file name for a model. Use letters, digits, ".", "_" and "-".')
+            raise ArtifactError(
+                f'{where}: "{name}" is no file name for a model. Use letters, digits, ".", "_" and "-".'
+            )
 
 
 def _check_contents(manifest: Mapping[str, Any], contents: Mapping[str, bytes], where: str) -> None:
@@ -183,10 +207,13 @@ def _check_golden(artifact: Artifact, content: bytes, where: str) -> None:
         expected = np.array(golden["probabilities"], np.float32)
         found = artifact.predict(np.array(golden["features"], np.float32))
     except Exception as error:  # ONNX Runtime's errors have no base of their own
-        raise ArtifactError(f"{where}: {MODEL} can't score the golden rows ({_first_line(error)}). {_TRAIN_AGAIN}") from error
+        raise ArtifactError(
+            f"{where}: {MODEL} can't score the golden rows ({_first_line(error)}). {_TRAIN_AGAIN}"
+        ) from error
     if found.shape != expected.shape or not len(expected):
         raise ArtifactError(
-            f"{where}: {MODEL} gives {list(found.shape)} probabilities, {GOLDEN} has {list(expected.shape)}. {_TRAIN_AGAIN}"
+            f"{where}: {MODEL} gives {list(found.shape)} probabilities, {GOLDEN} has {list(expected.shape)}. "
+            f"{_TRAIN_AGAIN}"
         )
     # Not `max() > TOLERANCE`: a NaN must fail too.
     if not (np.abs(found - expected) <= TOLERANCE).all():
@@ -203,7 +230,9 @@ def _session(onnx: bytes, threads: int, where: str) -> onnxruntime.InferenceSess
     try:
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base of their own
-        raise ArtifactError(f"{where}: ONNX Runtime can't load {MODEL} ({_first_line(error)}). {_TRAIN_AGAIN}") from error
+        raise ArtifactError(
+            f"{where}: ONNX Runtime can't load {MODEL} ({_first_line(error)}). {_TRAIN_AGAIN}"
+        ) from error
 
 
 def _read(folder: Path, name: str, where: str) -> bytes:
@@ -212,18 +241,24 @@ def _read(folder: Path, name: str, where: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing_file(where, name) from error
     except OSError as error:
-        raise ArtifactError(f"{where}: {name} can't be read ({error.strerror}). Check its rights and its disk.") from error
+        raise ArtifactError(
+            f"{where}: {name} can't be read ({error.strerror}). Check its rights and its disk."
+        ) from error
 
 
 def missing_file(where: str, name: str) -> ArtifactError:
     """A file of a model is not there."""
     if name == MANIFEST:
-        return ArtifactError(f"{where} is no model: it has no {MANIFEST}. Name a folder or version that training wrote to its end.")
+        return ArtifactError(
+            f"{where} is no model: it has no {MANIFEST}. Name a folder or version that training wrote to its end."
+        )
     return ArtifactError(f"{where}: {name} is missing. Restore the file, or use another version.")
 
 
 def _changed(where: str, name: str) -> ArtifactError:
-    return ArtifactError(f"{where}: {name} has changed since the model was written. Restore the file, or use another version.")
+    return ArtifactError(
+        f"{where}: {name} has changed since the model was written. Restore the file, or use another version."
+    )
 
 
 def _sealed(manifest: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
@@ -233,7 +268,9 @@ def _sealed(manifest: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str
     try:
         sealed: dict[str, Any] = json.loads(json.dumps({**manifest, "sha256": hashes}, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ArtifactError(f"The manifest holds a value that JSON has no word for ({error}). Put plain numbers, texts or None.") from error
+        raise ArtifactError(
+            f"The manifest holds a value that JSON has no word for ({error}). Put plain numbers, texts or None."
+        ) from error
     sealed["sha256"][MANIFEST] = _manifest_digest(sealed)
     return sealed
 

@@ -1,6 +1,6 @@
 """What can go wrong between a trained model and its use."""
 
-from transforms.errors import NightpriceError
+from nightprice.errors import NightpriceError
 
 
 class ArtifactError(NightpriceError):

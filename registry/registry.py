@@ -1,6 +1,7 @@
 """The registry: immutable versions of models, and aliases that say which one is in force.
 
-    NAME/versions/VERSION/manifest.json, model.onnx, …    written once, the manifest last: before, the version is not there
+    NAME/versions/VERSION/manifest.json, model.onnx, …    written once, the manifest last: before, the version is not
+    there
     NAME/aliases/ALIAS/00000001.json, 00000002.json, …    one record per change, the highest number in force
 
 It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. It needs a store that can create a file only if it is not
@@ -14,13 +15,13 @@ from typing import Any
 
 import platformdirs
 
+from nightprice.errors import closest
 from registry import CHAMPION, aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
 from registry.cache import load_cached
 from registry.errors import ConflictError, RegistryError
 from registry.store import Store
-from transforms.errors import closest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A version starts with a digit and an alias with a letter: a reference can't be read in two ways.
@@ -45,7 +46,9 @@ class Registry:
     """
 
     def __init__(self, uri: str, cache_dir: str | Path | None = None) -> None:
-        """`cache_dir` keeps the versions that were loaded from a cloud, in a folder "models" (default: the user's cache folder)."""
+        """`cache_dir` keeps the versions that were loaded from a cloud, in a folder "models" (default: the user's
+        cache folder).
+        """
         self._store = Store(uri)
         self._cache = Path(cache_dir or platformdirs.user_cache_path("nightprice")) / "models"
 
@@ -61,7 +64,9 @@ class Registry:
         """
         artifact = load_artifact(folder)
         if artifact.name != name:
-            raise RegistryError(f'{folder} holds the model "{artifact.name}", not "{name}". Publish it under its own name.')
+            raise RegistryError(
+                f'{folder} holds the model "{artifact.name}", not "{name}". Publish it under its own name.'
+            )
         path = _version_path(name, artifact.version)
         self._store.make()
         contents = {file: (folder / file).read_bytes() for file in artifact.manifest["sha256"]}
@@ -107,7 +112,9 @@ class Registry:
         """
         match = _REF.fullmatch(ref)
         if match is None:
-            raise RegistryError(f'"{ref}" names no model. Write NAME@ALIAS or NAME@VERSION, as in listing-price@{CHAMPION}.')
+            raise RegistryError(
+                f'"{ref}" names no model. Write NAME@ALIAS or NAME@VERSION, as in listing-price@{CHAMPION}.'
+            )
         name, selector = match.groups()
         if _VERSION.fullmatch(selector):
             self._require_version(name, selector)
@@ -144,7 +151,8 @@ class Registry:
     def promote(
         self, name: str, version: str, alias: str, reason: str, who: str | None = None, *, expected: int | None = None
     ) -> AliasRecord:
-        """Let an alias name a version, and return the new record; if it does already, the record in force stays and is returned.
+        """Let an alias name a version, and return the new record; if it does already, the record in force stays and
+        is returned.
 
         The version is loaded first: one that does not pass its checks is not promoted. `version` may be another alias.
         `expected` is the number of the record that the decision rests on (0: there was none).
@@ -172,19 +180,26 @@ class Registry:
         target = aliases.rollback_target(records)
         if target is None:
             raise RegistryError(
-                f"{name}@{alias} can't go back: {records[0].version} is the first version it named. Promote another one instead."
+                f"{name}@{alias} can't go back: {records[0].version} is the first version it named. Promote "
+                "another one instead."
             )
         self._require_version(name, target)
         path = _alias_path(name, alias)
-        return aliases.append(self._store, path, records[0], version=target, action=aliases.ROLLBACK, why=reason, who=who)
+        return aliases.append(
+            self._store, path, records[0], version=target, action=aliases.ROLLBACK, why=reason, who=who
+        )
 
     def _exists(self, ref: str, file: str) -> ConflictError:
-        return ConflictError(f"{ref} is in {self.uri} already, with another {file}. A version never changes: train a new one.")
+        return ConflictError(
+            f"{ref} is in {self.uri} already, with another {file}. A version never changes: train a new one."
+        )
 
     def _load_folder(self, ref: str, threads: int) -> Artifact:
         folder = Path(ref).expanduser()
         if not folder.is_dir():
-            raise RegistryError(f'"{ref}" is neither a folder nor NAME@ALIAS or NAME@VERSION, as in listing-price@{CHAMPION}.')
+            raise RegistryError(
+                f'"{ref}" is neither a folder nor NAME@ALIAS or NAME@VERSION, as in listing-price@{CHAMPION}.'
+            )
         return load_artifact(folder, threads)
 
     def _version_names(self, name: str) -> list[str]:
@@ -196,7 +211,9 @@ class Registry:
         if not names:
             known = self.names()
             if name in known:
-                raise RegistryError(f'{self.uri} holds no version of "{name}" that was published to its end. Train it again.')
+                raise RegistryError(
+                    f'{self.uri} holds no version of "{name}" that was published to its end. Train it again.'
+                )
             listed = f"It holds {', '.join(known)}." if known else "It holds no model yet: train one into it first."
             raise RegistryError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
         return names
@@ -207,7 +224,9 @@ class Registry:
     def _require_version(self, name: str, version: str) -> None:
         if not self._is_there(name, version):
             known = self._version_names(name)
-            raise RegistryError(f'"{name}" has no version "{version}".{closest(version, known)} Newest: {", ".join(known[:-6:-1])}.')
+            raise RegistryError(
+                f'"{name}" has no version "{version}".{closest(version, known)} Newest: {", ".join(known[:-6:-1])}.'
+            )
 
     def _unknown_alias(self, name: str, alias: str) -> RegistryError:
         self._version_names(name)

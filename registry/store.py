@@ -1,6 +1,7 @@
 """The few operations that a registry needs of a folder or a bucket, with errors for people.
 
-Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID and friends, GOOGLE_APPLICATION_CREDENTIALS,
+Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID and friends,
+GOOGLE_APPLICATION_CREDENTIALS,
 AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
 """
 
@@ -16,11 +17,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from nightprice.errors import closest
 from registry.errors import RegistryError, UnreachableError
-from transforms.errors import closest
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
-# A store that takes requests and says nothing must become an error, not a wait: a read fails within 30 s, a write within 60 s.
+# A store that takes requests and says nothing must become an error, not a wait: a read fails within 30 s, a write
+# within 60 s.
 CONNECT = timedelta(seconds=5)
 READ_SILENCE = timedelta(seconds=15)
 # It runs while a file is being sent, too; a write that depends on what is there is not repeated by the client.
@@ -29,7 +31,9 @@ RETRY_FOR = timedelta(seconds=20)
 
 
 class Store:
-    """A folder on this machine or in a cloud. Nothing is opened before it is used; paths are relative to its address."""
+    """A folder on this machine or in a cloud. Nothing is opened before it is used; paths are relative to its
+    address.
+    """
 
     def __init__(self, uri: str) -> None:
         self.local = _local_path(uri)
@@ -89,7 +93,8 @@ class Store:
             raise RegistryError(f"{self.local} is a file, so it can't be a registry. Name a folder with --registry.")
         if not create and not self.local.exists():
             raise UnreachableError(
-                f"There is no registry at {self.local}. Train a model into it first, or name another one with --registry."
+                f"There is no registry at {self.local}. Train a model into it first, or name another one with "
+                "--registry."
             )
         return LocalStore(self.local, mkdir=create)
 
@@ -102,7 +107,9 @@ class Store:
         return self._cloud(WRITE_SILENCE)
 
     def _cloud(self, silence: timedelta) -> ObjectStore:
-        """A client that tries again when the store has been silent for so long, but begins no new try after RETRY_FOR."""
+        """A client that tries again when the store has been silent for so long, but begins no new try after
+        RETRY_FOR.
+        """
         return from_url(
             self.uri,
             retry_config={"max_retries": 3, "retry_timeout": RETRY_FOR},
@@ -117,13 +124,21 @@ class Store:
         except (BaseError, OSError) as error:
             self._refuse_missing_bucket(error)
             if _is_about_rights(error):
-                raise RegistryError(f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check them.") from error
-            mend = "Check the address, or try again." if self.local is None else "Check its rights and the space left on its disk."
+                raise RegistryError(
+                    f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check them."
+                ) from error
+            mend = (
+                "Check the address, or try again."
+                if self.local is None
+                else "Check its rights and the space left on its disk."
+            )
             raise UnreachableError(f"{self.uri} could not be {action}: {_short(error)} {mend}") from error
 
     def _refuse_missing_bucket(self, error: Exception) -> None:
         if "NoSuchBucket" in str(error):
-            raise RegistryError(f"{self.uri}: the bucket does not exist. Create it, or name another registry with --registry.") from error
+            raise RegistryError(
+                f"{self.uri}: the bucket does not exist. Create it, or name another registry with --registry."
+            ) from error
 
 
 def _local_path(uri: str) -> Path | None:
@@ -147,7 +162,9 @@ def _check_cloud(uri: str) -> None:
 def _is_about_rights(error: Exception) -> bool:
     """obstore gives only some of them an error of their own."""
     words = ("Permission denied", "Read-only file system", "403 Forbidden", "401 Unauthorized")
-    return isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or any(word in str(error) for word in words)
+    return isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or any(
+        word in str(error) for word in words
+    )
 
 
 def _short(error: Exception) -> str:

@@ -14,12 +14,12 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.registry import Registry
-from serve_app.api import Api
-from serve_app.environment import CONNECTIONS
+from serve_app.deployment.environment import CONNECTIONS
 from serve_app.errors import RETRY_AFTER_S
-from serve_app.follow import Follower
+from serve_app.http.api import Api
+from serve_app.http.middleware import Shortcut
 from serve_app.metrics import RayMetrics
-from serve_app.middleware import Shortcut
+from serve_app.model.reloader import Follower
 from serve_app.options import OptionsError, ServeOptions, load_options
 
 # Below the logger of Ray Serve, so that it lands in the replica's log.
@@ -38,9 +38,14 @@ class Prediction:
         # Ray Serve itself writes a line for each request at INFO; we say only what matters.
         logger.setLevel(self._options.log_level)
         if self._options.keys_required and not self._options.api_keys:
-            raise OptionsError("Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on every node.")
+            raise OptionsError(
+                "Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on "
+                "every node."
+            )
         if not self._options.is_local and not self._options.api_keys:
-            logger.warning("No keys: whoever reaches the service may call. Set NIGHTPRICE_SERVE_API_KEYS where the replicas run.")
+            logger.warning(
+                "No keys: whoever reaches the service may call. Set NIGHTPRICE_SERVE_API_KEYS where the replicas run."
+            )
         self._metrics = RayMetrics()
         registry = Registry(self._options.registry, self._options.cache_dir)
         self._follower = Follower(
@@ -72,7 +77,8 @@ class Prediction:
 def seen_by_autoscaling(api: ASGIApp) -> ASGIApp:
     """Let one turn of the event loop pass before the work.
 
-    Ray looks every now and then how many requests a replica has in hand. One row is answered in a single turn of the loop,
+    Ray looks every now and then how many requests a replica has in hand. One row is answered in a single turn of the
+    loop,
     so Ray would find none, however many wait behind it.
     """
 
@@ -95,7 +101,8 @@ def build(options: ServeOptions) -> Application:
     """The application with these options."""
     deployment = serve.deployment(
         name=NAME,
-        # As many as HAProxy keeps connections: whoever sends a body slowly holds a place there for long. `Api` counts those whose
+        # As many as HAProxy keeps connections: whoever sends a body slowly holds a place there for long.
+        # `Api` counts those whose
         # body is here (max_ongoing_requests, max_queued_requests, max_small_requests).
         max_ongoing_requests=CONNECTIONS,
         max_queued_requests=options.max_queued_requests,

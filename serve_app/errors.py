@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transforms.errors import NightpriceError
+from nightprice.errors import NightpriceError
 
 # When to ask again after an overload, in seconds: bulk work ends within about that.
 RETRY_AFTER_S = 1
@@ -44,7 +44,12 @@ class RequestError(NightpriceError):
     """An answer other than 200: its HTTP status, a word for machines, and a sentence for people."""
 
     def __init__(
-        self, status: int, code: str, message: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.problems, self.headers = status, code, tuple(problems), dict(headers or {})
@@ -71,4 +76,9 @@ def not_ready(reason: str) -> RequestError:
 
 def overloaded() -> RequestError:
     """More is in hand than the options allow."""
-    return RequestError(503, "overloaded", "Too many requests at once. Ask again in a moment.", headers={"Retry-After": str(RETRY_AFTER_S)})
+    return RequestError(
+        503,
+        "overloaded",
+        "Too many requests at once. Ask again in a moment.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )

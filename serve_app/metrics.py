@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from serve_app.listing import NAMES
-from serve_app.predictor import Predictor
+from serve_app.model.predictor import Predictor
+from serve_app.model.record import NAMES
 
 # Milliseconds; one row takes less than one, a bulk request up to seconds.
 LATENCY_BOUNDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000]
@@ -59,11 +59,21 @@ class RayMetrics:
 
         # Ray says tuple[str] and means tuple[str, ...].
         metrics: Any = ray_metrics
-        self._requests = metrics.Counter("nightprice_requests", description="Requests answered.", tag_keys=("endpoint", "status"))
-        self._predictions = metrics.Counter("nightprice_predictions", description="Listings scored.", tag_keys=("category", "model"))
-        self._rejected = metrics.Counter("nightprice_rejected", description="Wrong fields of listings.", tag_keys=("field", "problem"))
-        self._swaps = metrics.Counter("nightprice_model_swaps", description="Attempts to change the model.", tag_keys=("result",))
-        self._age = metrics.Gauge("nightprice_model_age_seconds", description="Time since the model was created.", tag_keys=("model",))
+        self._requests = metrics.Counter(
+            "nightprice_requests", description="Requests answered.", tag_keys=("endpoint", "status")
+        )
+        self._predictions = metrics.Counter(
+            "nightprice_predictions", description="Listings scored.", tag_keys=("category", "model")
+        )
+        self._rejected = metrics.Counter(
+            "nightprice_rejected", description="Wrong fields of listings.", tag_keys=("field", "problem")
+        )
+        self._swaps = metrics.Counter(
+            "nightprice_model_swaps", description="Attempts to change the model.", tag_keys=("result",)
+        )
+        self._age = metrics.Gauge(
+            "nightprice_model_age_seconds", description="Time since the model was created.", tag_keys=("model",)
+        )
         self._request_ms = metrics.Histogram(
             "nightprice_request_latency_ms",
             description="Time of a request in the replica.",
@@ -71,14 +81,19 @@ class RayMetrics:
             tag_keys=("endpoint",),
         )
         self._model_ms = metrics.Histogram(
-            "nightprice_model_latency_ms", description="Time of the model in a request.", boundaries=LATENCY_BOUNDS, tag_keys=("model",)
+            "nightprice_model_latency_ms",
+            description="Time of the model in a request.",
+            boundaries=LATENCY_BOUNDS,
+            tag_keys=("model",),
         )
         self._lock = threading.Lock()
         self._counts: Counter[tuple[Any, tuple[tuple[str, str], ...]]] = Counter()
         self._times: list[tuple[Any, float, dict[str, str]]] = []
         self._current: str | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._flush_regularly, args=(flush_seconds,), name="nightprice-metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._flush_regularly, args=(flush_seconds,), name="nightprice-metrics", daemon=True
+        )
         self._thread.start()
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -112,7 +127,8 @@ class RayMetrics:
             self._age.set(0, tags={"model": str(self._current)})
         self._current = predictor.ref
         self._age.set(
-            time.time() - datetime.fromisoformat(predictor.artifact.manifest["created"]).timestamp(), tags={"model": predictor.ref}
+            time.time() - datetime.fromisoformat(predictor.artifact.manifest["created"]).timestamp(),
+            tags={"model": predictor.ref},
         )
 
     def flush(self) -> None:

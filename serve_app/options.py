@@ -1,4 +1,6 @@
-"""The options of the service: from `NIGHTPRICE_SERVE_…` variables, the command line or the arguments of a Serve config."""
+"""The options of the service: from `NIGHTPRICE_SERVE_…` variables, the command line or the arguments of a Serve
+config.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,9 +9,9 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nightprice.errors import NightpriceError, closest
+from nightprice.variables import unread_variable
 from registry.registry import is_reference
-from transforms.errors import NightpriceError, closest
-from transforms.variables import unread_variable
 
 PREFIX = "NIGHTPRICE_SERVE_"
 Positive = Annotated[int, Field(ge=1)]
@@ -28,12 +30,19 @@ class ServeOptions(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     model: str = Field("listing-price@champion", description="NAME@ALIAS is followed; NAME@VERSION and a folder stay.")
-    registry: str = Field("./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://.")
-    cache_dir: Path = Field(Path(platformdirs.user_cache_dir("nightprice")), description="Where models of a registry in a cloud are kept.")
-    model_required: bool = Field(
-        False, description="A replica takes requests only once it has a model; else it answers 503, and /readyz says what it waits for."
+    registry: str = Field(
+        "./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://."
     )
-    poll_seconds: float = Field(5.0, gt=0, description="How often a replica looks whether the alias names another version.")
+    cache_dir: Path = Field(
+        Path(platformdirs.user_cache_dir("nightprice")), description="Where models of a registry in a cloud are kept."
+    )
+    model_required: bool = Field(
+        False,
+        description="A replica takes requests only once it has a model; else it answers 503, and /readyz says what it waits for.",
+    )
+    poll_seconds: float = Field(
+        5.0, gt=0, description="How often a replica looks whether the alias names another version."
+    )
     threads: Positive = Field(1, description="Threads that score in one replica.")
 
     host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all.")
@@ -41,14 +50,22 @@ class ServeOptions(BaseSettings):
 
     min_replicas: Positive = Field(1, description="Replicas that always run.")
     max_replicas: Positive = Field(1, description="Replicas at most.")
-    target_ongoing_requests: float = Field(2.0, gt=0, description="Requests in hand per replica that autoscaling aims at.")
+    target_ongoing_requests: float = Field(
+        2.0, gt=0, description="Requests in hand per replica that autoscaling aims at."
+    )
     upscale_delay_s: float = Field(5.0, ge=0, description="How long the load must be higher before replicas are added.")
-    downscale_delay_s: float = Field(120.0, ge=0, description="How long the load must be lower before replicas are removed.")
-    max_ongoing_requests: Positive = Field(2, description="Requests over 8 KiB, and explanations, that a replica works on at once.")
+    downscale_delay_s: float = Field(
+        120.0, ge=0, description="How long the load must be lower before replicas are removed."
+    )
+    max_ongoing_requests: Positive = Field(
+        2, description="Requests over 8 KiB, and explanations, that a replica works on at once."
+    )
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
         64, description="Those that may wait besides; more are answered 503 with Retry-After."
     )
-    max_small_requests: Positive = Field(512, description="Smaller ones that may wait for a replica at once; more are answered 503 too.")
+    max_small_requests: Positive = Field(
+        512, description="Smaller ones that may wait for a replica at once; more are answered 503 too."
+    )
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica.")
 
     max_body_bytes: Positive = Field(32 * 2**20, description="Largest body of a request.")
@@ -56,9 +73,13 @@ class ServeOptions(BaseSettings):
     body_timeout_s: float = Field(20.0, gt=0, description="How long a client may take to send its body.")
     request_timeout_s: float = Field(60.0, gt=0, description="How long a request may take in all.")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What a replica logs; DEBUG adds every refusal.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What a replica logs; DEBUG adds every refusal."
+    )
 
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Keys of callers, separated by commas; none: open to all.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys of callers, separated by commas; none: open to all."
+    )
     keys_required: bool = Field(False, description="Refuse to start a replica that has no keys in its environment.")
 
     @model_validator(mode="before")
@@ -92,7 +113,12 @@ class ServeOptions(BaseSettings):
         plain = self.model_dump(mode="json", exclude={"api_keys"})
         registry = self.registry if "://" in self.registry else _absolute(self.registry)
         model = self.model if is_reference(self.model) else _absolute(self.model)
-        return {**plain, "registry": registry, "model": model, "keys_required": self.keys_required or bool(self.api_keys)}
+        return {
+            **plain,
+            "registry": registry,
+            "model": model,
+            "keys_required": self.keys_required or bool(self.api_keys),
+        }
 
 
 def load_options(**given: Any) -> ServeOptions:

@@ -1,7 +1,9 @@
 """BigQuery's border for the tests: its REST API over HTTP and its storage API over gRPC, with tables in SQLite.
 
-Ray's connector, Google's own clients, their log-in, protocol buffers and Arrow streams are real; what answers is this file,
-which knows as much of BigQuery as the pipeline asks for. It cannot tell whether the real service would refuse something.
+Ray's connector, Google's own clients, their log-in, protocol buffers and Arrow streams are real; what answers is this
+file,
+which knows as much of BigQuery as the pipeline asks for. It cannot tell whether the real service would refuse
+something.
 """
 
 import json
@@ -67,7 +69,10 @@ class Refused(Exception):
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
-        self.status, self.body = status, {"error": {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}}
+        self.status, self.body = (
+            status,
+            {"error": {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}},
+        )
 
 
 @dataclass
@@ -111,7 +116,12 @@ class Warehouse:
             raise Refused(404, "notFound", f"Not found: Table {project}:{dataset}.{table}")
         ((rows,),) = self.sql.execute(f"SELECT count(*) FROM `{name}`")
         reference = {"projectId": project, "datasetId": dataset, "tableId": table}
-        return {"tableReference": reference, "type": "TABLE", "numRows": str(rows), "schema": {"fields": self.schemas[name]}}
+        return {
+            "tableReference": reference,
+            "type": "TABLE",
+            "numRows": str(rows),
+            "schema": {"fields": self.schemas[name]},
+        }
 
     def arrow(self, name: str) -> pa.Table:
         rows = self.sql.execute(f"SELECT * FROM `{name}`").fetchall()
@@ -121,7 +131,9 @@ class Warehouse:
             if item.get("mode") == "REPEATED":
                 arrays[item["name"]] = pa.array([json.loads(value or "[]") for value in values], pa.list_(kind))
             else:
-                arrays[item["name"]] = pa.array([bool(v) if kind == pa.bool_() and v is not None else v for v in values], kind)
+                arrays[item["name"]] = pa.array(
+                    [bool(v) if kind == pa.bool_() and v is not None else v for v in values], kind
+                )
         return pa.table(arrays)
 
     def load(self, config: Json, data: bytes) -> None:
@@ -154,7 +166,11 @@ class Warehouse:
 
     def fields(self, select: str, parameters: Json) -> list[Json]:
         """The columns of a query: those of the tables it names, others as text."""
-        known = {item["name"]: item for table in re.findall(r"`([^`]+\.[^`]+\.[^`]+)`", select) for item in self.schemas.get(table, [])}
+        known = {
+            item["name"]: item
+            for table in re.findall(r"`([^`]+\.[^`]+\.[^`]+)`", select)
+            for item in self.schemas.get(table, [])
+        }
         names = [name for name, *_ in self.sql.execute(f"SELECT * FROM ({select}) LIMIT 0", parameters).description]
         return [known.get(name, {"name": name, "type": "STRING", "mode": "NULLABLE"}) for name in names]
 
@@ -189,7 +205,9 @@ class Warehouse:
 
     # The REST API.
 
-    def answer(self, method: str, path: str, arguments: dict[str, list[str]], body: bytes) -> tuple[Json, dict[str, str]]:
+    def answer(
+        self, method: str, path: str, arguments: dict[str, list[str]], body: bytes
+    ) -> tuple[Json, dict[str, str]]:
         """One request's answer and headers."""
         with self.lock:
             if path.startswith("/upload/"):
@@ -199,7 +217,9 @@ class Warehouse:
             match method, parts[1:]:
                 case "GET", ["datasets", dataset, "tables"]:
                     self.check(dataset)
-                    return {"tables": [self.resource(name) for name in self.schemas if name.split(".")[1] == dataset]}, {}
+                    return {
+                        "tables": [self.resource(name) for name in self.schemas if name.split(".")[1] == dataset]
+                    }, {}
                 case "POST", ["datasets", dataset, "tables"]:
                     self.check(dataset)
                     name = f"{PROJECT}.{dataset}.{sent['tableReference']['tableId']}"
@@ -228,7 +248,9 @@ class Warehouse:
             return answer
         name = f"{target['projectId']}.{target['datasetId']}.{target['tableId']}"
         answer |= {"totalRows": self.resource(name)["numRows"], "schema": {"fields": self.schemas[name]}}
-        rows = [{"f": [{"v": value} for value in row]} for row in self.sql.execute(f"SELECT * FROM `{name}` LIMIT {most}")]
+        rows = [
+            {"f": [{"v": value} for value in row]} for row in self.sql.execute(f"SELECT * FROM `{name}` LIMIT {most}")
+        ]
         return answer | ({"rows": rows} if rows else {})
 
     def _upload(self, method: str, arguments: dict[str, list[str]], body: bytes) -> tuple[Json, dict[str, str]]:
@@ -260,7 +282,12 @@ class _Rest(BaseHTTPRequestHandler):
         try:
             if split.path == "/token":
                 content, headers = (
-                    {"access_token": TOKEN, "issued_token_type": "access_token", "token_type": "Bearer", "expires_in": 3600},
+                    {
+                        "access_token": TOKEN,
+                        "issued_token_type": "access_token",
+                        "token_type": "Bearer",
+                        "expires_in": 3600,
+                    },
                     {},
                 )
             elif self.headers["Authorization"] != f"Bearer {TOKEN}":
@@ -298,7 +325,10 @@ class _Storage:
             rows = self._warehouse.arrow(f"{project}.{dataset}.{table}")
         half = -(-len(rows) // 2)
         halves = [part for part in (rows.slice(0, half), rows.slice(half)) if len(part)]
-        names = [f"projects/{project}/locations/us/sessions/{uuid.uuid4().hex}/streams/{number}" for number in range(len(halves))]
+        names = [
+            f"projects/{project}/locations/us/sessions/{uuid.uuid4().hex}/streams/{number}"
+            for number in range(len(halves))
+        ]
         self._streams |= dict(zip(names, halves, strict=True))
         return messages.ReadSession(
             name="session",
@@ -313,7 +343,9 @@ class _Storage:
         schema = messages.ArrowSchema(serialized_schema=rows.schema.serialize().to_pybytes())
         for number, batch in enumerate(rows.to_batches(max_chunksize=2)):
             data = messages.ArrowRecordBatch(serialized_record_batch=batch.serialize().to_pybytes())
-            yield messages.ReadRowsResponse(arrow_record_batch=data, row_count=len(batch), arrow_schema=None if number else schema)
+            yield messages.ReadRowsResponse(
+                arrow_record_batch=data, row_count=len(batch), arrow_schema=None if number else schema
+            )
 
 
 def _grpc_server(warehouse: Warehouse, address: str) -> Any:
@@ -330,7 +362,9 @@ def _grpc_server(warehouse: Warehouse, address: str) -> Any:
         ),
     }
     server = grpc.server(futures.ThreadPoolExecutor(8))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.cloud.bigquery.storage.v1.BigQueryRead", handlers)])
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("google.cloud.bigquery.storage.v1.BigQueryRead", handlers)]
+    )
     server.add_insecure_port(address)
     return server
 
@@ -343,7 +377,9 @@ def bigquery_server(pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     listener, held = pytestconfig.stash[_SOCKETS]
     warehouse = Warehouse()
     listener.listen(128)
-    rest = ThreadingHTTPServer(listener.getsockname(), type("Rest", (_Rest,), {"warehouse": warehouse}), bind_and_activate=False)
+    rest = ThreadingHTTPServer(
+        listener.getsockname(), type("Rest", (_Rest,), {"warehouse": warehouse}), bind_and_activate=False
+    )
     rest.socket.close()
     rest.socket = listener
     thread = threading.Thread(target=rest.serve_forever, args=(0.05,), daemon=True)

@@ -38,7 +38,9 @@ def accepted_listings(rows: int, seed: int = 0, pricing: Pricing | None = None) 
     labels = [price_category(value, pricing or Pricing()) for value in values["price"]]
     schema = accepted_schema()
     columns = {**values, **flags, CATEGORY: labels}
-    return pa.table([pa.array(columns[name], schema.field(name).type, from_pandas=True) for name in schema.names], schema=schema)
+    return pa.table(
+        [pa.array(columns[name], schema.field(name).type, from_pandas=True) for name in schema.names], schema=schema
+    )
 
 
 def _holes(random: np.random.Generator, values: Any) -> Any:

@@ -58,7 +58,10 @@ class Server:
         """Run statements, each on its own; the rows of the last one."""
         import adbc_driver_postgresql.dbapi
 
-        with adbc_driver_postgresql.dbapi.connect(self.uri(database), autocommit=True) as connection, connection.cursor() as cursor:
+        with (
+            adbc_driver_postgresql.dbapi.connect(self.uri(database), autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall()) if statements[-1].lstrip().upper().startswith("SELECT") else []
@@ -80,7 +83,14 @@ def postgres_server() -> Iterator[Server]:
             for path in (folder, folder / "password"):
                 shutil.chown(path, SYSTEM_USER)
         data = str(folder / "data")
-        initdb = ["--auth=scram-sha-256", "--username=owner", f"--pwfile={folder}/password", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        initdb = [
+            "--auth=scram-sha-256",
+            "--username=owner",
+            f"--pwfile={folder}/password",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
         _run([*as_user, str(binaries / "initdb"), "-D", data, *initdb], folder)
         control = [*as_user, str(binaries / "pg_ctl"), "-D", data, "-w"]

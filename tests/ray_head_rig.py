@@ -37,8 +37,15 @@ class Cluster:
         """A command with what it needs to find the cluster."""
         hidden = ("RAY_ADDRESS", "PYTHONPATH")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.dashboard, **variables}
-        return subprocess.run([*map(str, line)], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=300)
+        environment |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_API_SERVER_ADDRESS": self.dashboard,
+            **variables,
+        }
+        return subprocess.run(
+            [*map(str, line)], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
 
     def get(self, path: str) -> Any:
         """What the dashboard's API answers."""
@@ -65,8 +72,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     port, dashboard, client, agent = free_ports(4)
     # Short: the paths of Ray's sockets must stay below 108 characters.
     home = Path(f"/tmp/np{os.getpid()}")
-    head = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-    head += [f"--dashboard-agent-listen-port={agent}", f"--temp-dir={home}", "--num-cpus=4", "--object-store-memory=150000000"]
+    head = [
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}",
+    ]
+    head += [
+        f"--dashboard-agent-listen-port={agent}",
+        f"--temp-dir={home}",
+        "--num-cpus=4",
+        "--object-store-memory=150000000",
+    ]
     token = secrets.token_hex(32)
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     # The jobs' `python` is the one that the node's environment finds.
@@ -74,7 +94,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     log = tmp_path_factory.mktemp("ray") / "head.log"
     with log.open("w") as output:
-        process = subprocess.Popen(head, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd="/", start_new_session=True)
+        process = subprocess.Popen(
+            head, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd="/", start_new_session=True
+        )
     try:
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()

@@ -12,6 +12,10 @@ def spools(proc: Path = Path("/proc")) -> set[Path]:
     for command in proc.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ended meanwhile
             if b"RayTrainWorker" in command.read_bytes():
-                links = [link for link in (command.parent / "fd").iterdir() if re.search(r"/#\d+ \(deleted\)$", os.readlink(link))]
+                links = [
+                    link
+                    for link in (command.parent / "fd").iterdir()
+                    if re.search(r"/#\d+ \(deleted\)$", os.readlink(link))
+                ]
                 found.update(link for link in links if link.stat().st_size)
     return found

@@ -24,7 +24,12 @@ VOCABULARY = Vocabulary(
 
 
 def tiny_artifact(
-    folder: Path, version: str = FIRST, seed: int = 0, golden_shift: float = 0, report: str = "report.html", **manifest: Any
+    folder: Path,
+    version: str = FIRST,
+    seed: int = 0,
+    golden_shift: float = 0,
+    report: str = "report.html",
+    **manifest: Any,
 ) -> Path:
     """Write a model whose weights depend on the seed, and return its folder; `manifest` replaces entries."""
     weights = np.random.default_rng(seed).normal(0, 0.1, (len(FEATURES), 4)).astype(np.float32)
@@ -32,7 +37,14 @@ def tiny_artifact(
     whole = {**tiny_manifest(version), **manifest}
     golden = tiny_probabilities(features, weights) + np.float32(golden_shift)
     files = {report: b"<p>report</p>"}
-    write_artifact(folder, manifest=whole, onnx=tiny_onnx(weights), golden_features=features, golden_probabilities=golden, files=files)
+    write_artifact(
+        folder,
+        manifest=whole,
+        onnx=tiny_onnx(weights),
+        golden_features=features,
+        golden_probabilities=golden,
+        files=files,
+    )
     return folder
 
 

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def await_that(look: Callable[[], T], condition: Callable[[T], Any], seconds: float, process: "subprocess.Popen[Any] | None" = None) -> T:
+def await_that(
+    look: Callable[[], T], condition: Callable[[T], Any], seconds: float, process: "subprocess.Popen[Any] | None" = None
+) -> T:
     """What was seen as soon as it fulfils a condition; fails if another process, which brings it about, ends first."""
     deadline = time.monotonic() + seconds
     while not condition(found := look()):

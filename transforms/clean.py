@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.amenities import amenities_from_text
 from transforms.contract import (
     AMENITIES_COLUMN,
     CATEGORY,
@@ -26,6 +25,7 @@ from transforms.contract import (
 )
 from transforms.encode import UNKNOWN, Vocabulary
 from transforms.lift import distinct, lift, lift_any
+from transforms.listings.amenities import amenities_from_text
 
 # What a source adds to the raw columns: where a row comes from, and the text of a line that is no valid row.
 SOURCE_FILE = "source_file"
@@ -59,8 +59,10 @@ class CleanedTable:
 def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | None = None) -> CleanedTable:
     """Split a raw table by the contract; every row ends in exactly one of the two parts.
 
-    `raw` has columns named as in RAW_COLUMNS (absent ones count as blank), of text or what `as_text` makes text of, optionally
-    `source_file` and `invalid_row`. With `pricing` the price is required and accepted rows get their category; without, both are
+    `raw` has columns named as in RAW_COLUMNS (absent ones count as blank), of text or what `as_text` makes text of,
+    optionally
+    `source_file` and `invalid_row`. With `pricing` the price is required and accepted rows get their category;
+    without, both are
     left out. With `known`, categories that a model has not learned are rejected as `field:unknown`.
     """
     raw = pa.table({name: as_text(raw[name]) for name in REJECTED_SCHEMA.names if name in raw.column_names})
@@ -79,7 +81,9 @@ def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | Non
         for problem, mask in found.items():
             (warned if is_warning(item, problem) else problems).append((f"{item.name}:{problem}", mask))
     if pricing is not None:
-        columns[CATEGORY] = lift(lambda price: None if price is None else price_category(price, pricing), pa.string())(columns[PRICE.name])
+        columns[CATEGORY] = lift(lambda price: None if price is None else price_category(price, pricing), pa.string())(
+            columns[PRICE.name]
+        )
     if known is not None:
         problems += [(f"{name}:{UNKNOWN}", mask) for name, mask in known.unknown(columns).items()]
     if INVALID_ROW in raw.column_names:
@@ -91,7 +95,9 @@ def clean(raw: pa.Table, pricing: Pricing | None = None, known: Vocabulary | Non
     return _split(raw, table, problems, warned)
 
 
-def _split(raw: pa.Table, table: pa.Table, problems: list[tuple[str, Mask]], warned: list[tuple[str, Mask]]) -> CleanedTable:
+def _split(
+    raw: pa.Table, table: pa.Table, problems: list[tuple[str, Mask]], warned: list[tuple[str, Mask]]
+) -> CleanedTable:
     bad = np.zeros(len(raw), np.bool_)
     for _, mask in problems:
         bad |= mask
@@ -171,7 +177,11 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         return column
     if pa.types.is_nested(column.type):
-        texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()]
+        texts = [
+            None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+            for value in column.to_pylist()
+        ]
         return pa.chunked_array([texts], pa.string())
-    # From 10**15 on Arrow writes a float as a power of ten: an id that may have lost its last digits is no whole number.
+    # From 10**15 on Arrow writes a float as a power of ten: an id that may have lost its last digits is no whole
+    # number.
     return column.cast(pa.string())

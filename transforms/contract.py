@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms import values
-from transforms.amenities import AMENITIES, amenities_from_text, is_amenity
-from transforms.errors import ContractError, closest
+from nightprice.errors import ContractError, closest
+from transforms.listings import rules as values
+from transforms.listings.amenities import AMENITIES, amenities_from_text, is_amenity
 
 # Raise it with every change of FIELDS that makes processed data or models incompatible.
 CONTRACT_VERSION = 1
@@ -82,7 +82,9 @@ def _amenity(name: str, description: str) -> Field:
     return Field(name, (AMENITIES_COLUMN,), partial(is_amenity, name=name), pa.bool_(), description, of_items=True)
 
 
-PRICE = Field("price", ("price",), values.price, pa.float64(), "Price of one night, in the data's currency.", required=True)
+PRICE = Field(
+    "price", ("price",), values.price, pa.float64(), "Price of one night, in the data's currency.", required=True
+)
 
 FIELDS: tuple[Field, ...] = (
     Field("id", ("id",), values.integer, pa.int64(), "Number of the listing.", low=1, high=2**63 - 1, required=True),
@@ -94,9 +96,28 @@ FIELDS: tuple[Field, ...] = (
         "Borough or, in cities without boroughs, neighbourhood.",
         required=True,
     ),
-    Field("room_type", ("room_type",), values.text, pa.string(), "What the guest has to themselves.", allowed=ROOM_TYPES, required=True),
-    Field("property_type", ("property_type",), values.text, pa.string(), "Kind of building and room, in the host's words."),
-    Field("accommodates", ("accommodates",), values.integer, pa.int16(), "Number of guests.", low=1, high=64, required=True),
+    Field(
+        "room_type",
+        ("room_type",),
+        values.text,
+        pa.string(),
+        "What the guest has to themselves.",
+        allowed=ROOM_TYPES,
+        required=True,
+    ),
+    Field(
+        "property_type", ("property_type",), values.text, pa.string(), "Kind of building and room, in the host's words."
+    ),
+    Field(
+        "accommodates",
+        ("accommodates",),
+        values.integer,
+        pa.int16(),
+        "Number of guests.",
+        low=1,
+        high=64,
+        required=True,
+    ),
     Field(
         "bathrooms",
         ("bathrooms_text", "bathrooms"),
@@ -152,7 +173,8 @@ class Pricing:
         # Written so that a NaN fails too.
         if not all(low < high for low, high in pairwise((self.minimum, *self.bins, math.inf))):
             raise ContractError(
-                f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend and be finite. Put them in ascending order."
+                f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend and be finite. Put them "
+                "in ascending order."
             )
 
     def as_json(self) -> dict[str, Any]:
@@ -188,14 +210,17 @@ def accepted_schema(with_price: bool = True) -> pa.Schema:
 def raw_columns(there: Sequence[str], where: str, with_price: bool = True) -> list[str]:
     """Which of the columns `there` (found at `where`) to read: every one that the contract names.
 
-    Raises ContractError if a field has none of its raw columns or one is there twice; `with_price=False` does without the price.
+    Raises ContractError if a field has none of its raw columns or one is there twice; `with_price=False` does without
+    the price.
     """
     fields = [item for item in FIELDS if with_price or item is not PRICE]
     for item in fields:
         if not set(there) & set(item.columns):
             looked_for = " or ".join(f'"{name}"' for name in item.columns)
             listed = ", ".join(sorted(there)[:100]) or "none"
-            raise ContractError(f"{where}: column {looked_for} is missing.{closest(item.columns[0], there)} Columns there: {listed}.")
+            raise ContractError(
+                f"{where}: column {looked_for} is missing.{closest(item.columns[0], there)} Columns there: {listed}."
+            )
     wanted = {column for item in fields for column in item.columns}
     chosen = [name for name in there if name in wanted]
     if twice := sorted({name for name in chosen if chosen.count(name) > 1}):
@@ -253,7 +278,9 @@ def clean_row(raw: Mapping[str, str | None], pricing: Pricing | None = None) -> 
             value, problem = read_price(text, pricing) if item is PRICE and pricing else read_value(item, text)
         if problem:
             (cleaned.warnings if is_warning(item, problem) else cleaned.reasons).append(f"{item.name}:{problem}")
-        cleaned.record[item.name] = float(np.float32(value)) if item.type == pa.float32() and value is not None else value
+        cleaned.record[item.name] = (
+            float(np.float32(value)) if item.type == pa.float32() and value is not None else value
+        )
     if pricing is not None:
         amount = cleaned.record["price"]
         cleaned.record[CATEGORY] = None if amount is None else price_category(amount, pricing)

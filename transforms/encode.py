@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nightprice.errors import UnknownValueError, closest
 from transforms.contract import FEATURES, FIELDS_BY_NAME, ROOM_TYPES
-from transforms.errors import UnknownValueError, closest
 from transforms.lift import distinct
 
 Matrix = npt.NDArray[np.float32]
@@ -44,9 +44,15 @@ class Vocabulary:
         """
         rare = {name for name, counts in property_types.items() if sum(counts) < rare_below}
         groups = {name: list(counts) for name, counts in property_types.items() if name not in rare}
-        codes = _ranked(groups | ({_RARE: np.sum([property_types[name] for name in rare], axis=0).tolist()} if rare else {}))
+        codes = _ranked(
+            groups | ({_RARE: np.sum([property_types[name] for name in rare], axis=0).tolist()} if rare else {})
+        )
         shared = codes.pop(_RARE, 0)
-        return cls(_ranked(neighbourhoods), codes | dict.fromkeys(sorted(rare), shared), {name: i + 1 for i, name in enumerate(ROOM_TYPES)})
+        return cls(
+            _ranked(neighbourhoods),
+            codes | dict.fromkeys(sorted(rare), shared),
+            {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
+        )
 
     def as_json(self) -> dict[str, dict[str, int]]:
         return {name: dict(getattr(self, name)) for name in ("neighbourhood", "property_type", "room_type")}
@@ -93,7 +99,9 @@ def feature_value(name: str, value: Any, vocabulary: Vocabulary) -> float:
     known: Mapping[str, int] = getattr(vocabulary, name)
     if name in STRICT and value not in known:
         listed = ", ".join(f'"{item}"' for item in list(known)[:50])
-        raise UnknownValueError(f'{name}: the model does not know "{value}".{closest(str(value), known)} It knows {listed}.')
+        raise UnknownValueError(
+            f'{name}: the model does not know "{value}".{closest(str(value), known)} It knows {listed}.'
+        )
     return float(known.get(value, np.nan))
 
 
@@ -112,9 +120,13 @@ def encode_table(table: pa.Table, vocabulary: Vocabulary) -> Matrix:
         column = table[name]
         if pa.types.is_string(FIELDS_BY_NAME[name].type):
             values, indices = distinct(column)
-            matrix[:, position] = np.array([feature_value(name, value, vocabulary) for value in values], np.float32)[indices]
+            matrix[:, position] = np.array([feature_value(name, value, vocabulary) for value in values], np.float32)[
+                indices
+            ]
         else:
-            matrix[:, position] = column.cast(pa.float64()).to_numpy() if pa.types.is_integer(column.type) else _numbers(column)
+            matrix[:, position] = (
+                column.cast(pa.float64()).to_numpy() if pa.types.is_integer(column.type) else _numbers(column)
+            )
     return matrix
 
 

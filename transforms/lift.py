@@ -25,7 +25,11 @@ def distinct(column: pa.Array | pa.ChunkedArray) -> tuple[list[Any], Indices]:
     values: list[Any] = array.dictionary.to_pylist()
     codes = array.indices
     if codes.null_count:
-        codes = codes.fill_null(pa.scalar(len(values), codes.type)) if _fits(codes, len(values)) else _widened(codes, len(values))
+        codes = (
+            codes.fill_null(pa.scalar(len(values), codes.type))
+            if _fits(codes, len(values))
+            else _widened(codes, len(values))
+        )
         values.append(None)
     return values, codes.to_numpy(zero_copy_only=False)
 
@@ -114,7 +118,8 @@ def lift_any(
             starts = (np.cumsum(lengths) - lengths)[filled]
             ends = starts + lengths[filled] - 1
             joined = np.bitwise_or.reduceat(per_fragment, starts)
-            # Exactly one opening bracket, at the start, and one closing, at the end: else the text is printed otherwise.
+            # Exactly one opening bracket, at the start, and one closing, at the end: else the text is
+            # printed otherwise.
             regular = (
                 (joined & broken == 0)
                 & (per_fragment[starts] & opens != 0)

@@ -1,6 +1,7 @@
 """Containers without an engine: an image that buildah holds, run in Linux namespaces of its own. Needs root's rights.
 
-What `docker run --read-only --network none --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp` gives: the image's user,
+What `docker run --read-only --network none --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp` gives: the
+image's user,
 variables, folder and command as process 1, on a root file system that can't be written.
 """
 
@@ -63,12 +64,26 @@ class Image:
 
     def line(self, command: Sequence[str], variables: Mapping[str, str]) -> list[str]:
         """A command as the image's user, in its folder, with its variables and these, and no rights beyond."""
-        entry = next(line for line in (self.root / "etc/passwd").read_text().splitlines() if line.split(":")[2] == self.config["User"])
+        entry = next(
+            line
+            for line in (self.root / "etc/passwd").read_text().splitlines()
+            if line.split(":")[2] == self.config["User"]
+        )
         user, group, home = (entry.split(":")[position] for position in (2, 3, 5))
         environment = [*self.config["Env"], f"HOME={home}", *(f"{name}={value}" for name, value in variables.items())]
         rights = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
         folder = self.config.get("WorkingDir") or "/"
-        return ["setpriv", f"--reuid={user}", f"--regid={group}", *rights, "env", "-i", f"--chdir={folder}", *environment, *command]
+        return [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={group}",
+            *rights,
+            "env",
+            "-i",
+            f"--chdir={folder}",
+            *environment,
+            *command,
+        ]
 
 
 @contextmanager
@@ -104,7 +119,9 @@ class Container:
         line = image.line(command or image.config["Cmd"], self._variables)
         furnish = ["sh", "-c", FURNISH, "furnish", str(image.root), "yes" if own_network else "no", *binds, "--", *line]
         with log.open("wb") as output:
-            self._process = subprocess.Popen(["unshare", *namespaces, "--fork", "--kill-child", *furnish], stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                ["unshare", *namespaces, "--fork", "--kill-child", *furnish], stdout=output, stderr=output
+            )
 
     @property
     def said(self) -> str:
@@ -113,7 +130,9 @@ class Container:
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """What `docker exec` does."""
         inside = ["nsenter", f"--target={self._first()}", "--pid", "--mount", "--ipc", "--net", "--root", "--wd"]
-        return subprocess.run([*inside, *self._image.line(command, self._variables)], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [*inside, *self._image.line(command, self._variables)], capture_output=True, text=True, check=False
+        )
 
     def await_healthy(self, seconds: float = 300) -> float:
         """Ask the image's own health check until it agrees; returns the seconds since the start of waiting."""
@@ -141,7 +160,9 @@ class Container:
         self._process.wait()
 
     def _first(self) -> int:
-        """Process 1 of the container, by its number here; waits until it is in the container's root. Raises ContainerError."""
+        """Process 1 of the container, by its number here; waits until it is in the container's root. Raises
+        ContainerError.
+        """
         while self._process.poll() is None:
             try:
                 (first,) = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()

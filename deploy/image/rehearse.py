@@ -2,7 +2,8 @@
 
 python3 -m deploy.image.rehearse
 
-Each container has a read-only root file system, no rights and no network. Prints what was done, and at the end one JSON object.
+Each container has a read-only root file system, no rights and no network. Prints what was done, and at the end one
+JSON object.
 Needs root's rights, buildah, iproute2 and util-linux, and nothing of Python but its own library.
 """
 
@@ -18,25 +19,33 @@ from typing import Any
 from deploy.image.container import BUILDAH, ContainerError, Volume, buildah, mounted, running
 
 ROOT = Path(__file__).resolve().parents[2]
-PIPELINE, SERVING, WITH_MODEL = "localhost/nightprice:pipeline", "localhost/nightprice:serving", "localhost/nightprice:rehearsal"
+PIPELINE, SERVING, WITH_MODEL = (
+    "localhost/nightprice:pipeline",
+    "localhost/nightprice:serving",
+    "localhost/nightprice:rehearsal",
+)
 USER = 1000
 # Small: what is rehearsed is the image.
 FEW = {"NIGHTPRICE_XGBOOST__ROUNDS": "5", "NIGHTPRICE_REGISTRY": "/data/models"}
 ASK = """
 import json, sys, urllib.request as r
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 question = r.Request("http://127.0.0.1:8000" + sys.argv[1], json.dumps(EXAMPLE).encode(), {"content-type": "application/json"})
 print(r.urlopen(question, timeout=30).read().decode())
 """
 
 
 def train(folder: Path) -> str:
-    """Let the image `pipeline` fill a folder: raw listings, a dataset, and a registry with a champion, which is returned."""
+    """Let the image `pipeline` fill a folder: raw listings, a dataset, and a registry with a champion, which is
+    returned.
+    """
     with mounted(PIPELINE) as image:
 
         def step(*line: str) -> Any:
             data = Volume(folder, "/data", writable=True)
-            with running(image, "nightprice", *line, "--json", volumes=[data], variables=FEW, log=folder.parent / "step.log") as container:
+            with running(
+                image, "nightprice", *line, "--json", volumes=[data], variables=FEW, log=folder.parent / "step.log"
+            ) as container:
                 code = container.wait()
                 if code:
                     raise ContainerError(f"nightprice {' '.join(line)} ended with {code}: {container.said}")
@@ -51,7 +60,9 @@ def train(folder: Path) -> str:
 
 
 def serve(name: str, folder: Path, *, volumes: tuple[Volume, ...] = (), **options: Any) -> dict[str, Any]:
-    """Start an image's own command, ask for a prediction and an explanation, and stop it: the answers, seconds and exit code."""
+    """Start an image's own command, ask for a prediction and an explanation, and stop it: the answers, seconds and
+    exit code.
+    """
     with mounted(name) as image, running(image, volumes=volumes, log=folder / "serve.log", **options) as container:
         seconds = container.await_healthy()
         answers = {}
@@ -64,7 +75,11 @@ def serve(name: str, folder: Path, *, volumes: tuple[Volume, ...] = (), **option
         code = container.stop()
         if code:
             raise ContainerError(f"{name} ended with {code}: {container.said}")
-    return {"answers": answers, "seconds_to_ready": round(seconds, 1), "seconds_to_end": round(time.monotonic() - began, 1)}
+    return {
+        "answers": answers,
+        "seconds_to_ready": round(seconds, 1),
+        "seconds_to_end": round(time.monotonic() - began, 1),
+    }
 
 
 def bake(version: Path) -> None:

@@ -1,5 +1,5 @@
 """Sources and sinks: where listings come from and where results go."""
 
-from pipeline.io.base import Columns, Seal, exactly, read, sink, source, write
+from pipeline.io.stores import Columns, Seal, exactly, read, sink, source, write
 
 __all__ = ["Columns", "Seal", "exactly", "read", "sink", "source", "write"]

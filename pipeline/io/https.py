@@ -27,10 +27,10 @@ import pyarrow as pa
 import ray.data
 from filelock import FileLock
 
-from pipeline.address import without_password
+from nightprice.address import without_password
+from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io import files
-from pipeline.io.base import Columns, StoreError, source
-from pipeline.io.tasks import map_tables
+from pipeline.io.stores import Columns, StoreError, source
 from transforms.clean import SOURCE_FILE
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ def fetch(uri: str, cache: Path | None = None) -> tuple[Path, Copy]:
     shown = without_password(uri)
     name = Path(unquote(urlsplit(uri).path)).name
     if not name.lower().endswith(tuple(files.FORMATS)):
-        raise StoreError(f'"{shown}" is no data file of a known kind. Expected an ending of {", ".join(files.FORMATS)}.')
+        raise StoreError(
+            f'"{shown}" is no data file of a known kind. Expected an ending of {", ".join(files.FORMATS)}.'
+        )
     folder = (cache or _cache()) / hashlib.sha256(uri.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +124,9 @@ class _Download:
                 return self._attempt(there)
             except (URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
                 if isinstance(error, HTTPError) and error.code < 500 and error.code != 429:
-                    raise StoreError(f'"{self._shown}": the server answers {error.code} {error.reason}. {_mend(error.code)}') from error
+                    raise StoreError(
+                        f'"{self._shown}": the server answers {error.code} {error.reason}. {_mend(error.code)}'
+                    ) from error
                 tries = tries - 1 if _size(self._part) <= before else TRIES
                 if not tries:
                     return self._without_server(there, error)
@@ -132,10 +136,13 @@ class _Download:
         if there is None:
             reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
             raise StoreError(
-                f'"{self._shown}" cannot be downloaded: {reason or type(error).__name__}. Check the address and the network; '
+                f'"{self._shown}" cannot be downloaded: {reason or type(error).__name__}. Check the address and '
+                "the network; "
                 "run it again to go on where it stopped."
             ) from error
-        logger.warning('"%s" cannot be reached (%s): the copy in the cache is read, %s.', self._shown, error, self._path)
+        logger.warning(
+            '"%s" cannot be reached (%s): the copy in the cache is read, %s.', self._shown, error, self._path
+        )
         return there
 
     def _attempt(self, there: Copy | None) -> Copy:
@@ -145,7 +152,13 @@ class _Download:
         if begun and begun.validator:
             headers |= {"Range": f"bytes={_size(self._part)}-", "If-Range": begun.validator}
         elif there is not None:
-            headers |= {"If-None-Match": there.etag} if there.etag else {"If-Modified-Since": there.modified} if there.modified else {}
+            headers |= (
+                {"If-None-Match": there.etag}
+                if there.etag
+                else {"If-Modified-Since": there.modified}
+                if there.modified
+                else {}
+            )
         try:
             response: HTTPResponse = urlopen(Request(self._uri, headers=headers), timeout=TIMEOUT_S)
         except HTTPError as error:
@@ -162,7 +175,10 @@ class _Download:
         start = _start_of(response)
         length = response.headers.get("Content-Length")
         copy = Copy(
-            self._shown, start + int(length) if length else None, response.headers.get("ETag"), response.headers.get("Last-Modified")
+            self._shown,
+            start + int(length) if length else None,
+            response.headers.get("ETag"),
+            response.headers.get("Last-Modified"),
         )
         if start > _size(self._part):
             raise ConnectionError(f"the server left out the bytes before {start:,}")
@@ -233,7 +249,13 @@ def _progress(name: str, size: int | None) -> Any:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     progress.add_task(name, total=size)
     return progress

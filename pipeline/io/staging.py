@@ -1,4 +1,6 @@
-"""How stores of tables write: into staging tables while tasks run, then, checked against what the tasks count, live at once."""
+"""How stores of tables write: into staging tables while tasks run, then, checked against what the tasks count, live
+at once.
+"""
 
 import logging
 from abc import ABC, abstractmethod
@@ -10,11 +12,11 @@ import ray.data
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
-from pipeline.io.base import Manifest, Seal, StoreError
-from pipeline.io.parts import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
-from pipeline.io.tasks import write_parts
+from nightprice.errors import NightpriceError
+from pipeline.cluster.arrow_tasks import write_parts
+from pipeline.io.stores import Manifest, Seal, StoreError
+from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
 from transforms.clean import REJECTED_SCHEMA
-from transforms.errors import NightpriceError
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ class TableAddress(Protocol):
 
 
 class Staging(ABC):
-    """The staging tables of one version of one table: TABLE_accepted_1a2b3c and TABLE_rejected_1a2b3c. It travels to the tasks."""
+    """The staging tables of one version of one table: TABLE_accepted_1a2b3c and TABLE_rejected_1a2b3c. It travels
+    to the tasks.
+    """
 
     def __init__(self, address: TableAddress, version: str) -> None:
         self._address = address
@@ -64,7 +68,9 @@ class Staging(ABC):
 
     @abstractmethod
     def publish(self, manifest: Manifest, written: Sequence[str]) -> None:
-        """Replace the live tables by what is staged under these names, and write the manifest: readers see all of it or nothing."""
+        """Replace the live tables by what is staged under these names, and write the manifest: readers see all of
+        it or nothing.
+        """
 
     @abstractmethod
     def bare(self, part: str, written: Sequence[str]) -> None:
@@ -99,7 +105,8 @@ class Staging(ABC):
             found = self.count(part, tally.written) if self.staged[part] in there else 0
             if found != expected:
                 raise StoreError(
-                    f'"{self.shown(part)}" holds {found:,} rows, but {expected:,} were written. Nothing was published: run it again.'
+                    f'"{self.shown(part)}" holds {found:,} rows, but {expected:,} were written. Nothing was '
+                    "published: run it again."
                 )
 
     def sealed(self, tally: Tally, seal: Seal) -> Manifest:
@@ -123,7 +130,8 @@ class Staging(ABC):
 def write_staged(dataset: ray.data.Dataset, staging: Staging, seal: Seal) -> Manifest:
     """Write both parts to staging tables, then make them TABLE, TABLE_rejected and TABLE_manifest.
 
-    If anything fails before, what was live stays live; when `seal` refuses, the rejected rows stay in their staging table.
+    If anything fails before, what was live stays live; when `seal` refuses, the rejected rows stay in their staging
+    table.
     """
     staging.start()
     parts = _StagingSink(staging)
@@ -138,7 +146,9 @@ def write_staged(dataset: ray.data.Dataset, staging: Staging, seal: Seal) -> Man
 
 
 class _StagingSink(PartsSink):
-    """Both parts into their staging tables; the table of the accepted rows is made for the columns of the first block."""
+    """Both parts into their staging tables; the table of the accepted rows is made for the columns of the first
+    block.
+    """
 
     def __init__(self, staging: Staging) -> None:
         super().__init__(staging.write)

@@ -10,27 +10,26 @@ from typing import Any
 
 import ray
 
-from pipeline.address import without_password
+from nightprice.address import without_password
+from nightprice.errors import UsageError, closest
+from pipeline.cluster.resources import await_workers
+from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
-from pipeline.errors import UsageError
-from pipeline.evaluate import compared, evaluate_dataset, require_prices
+from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_prices
+from pipeline.evaluation.report import render_report
 from pipeline.io.files import new_version
 from pipeline.provenance import code_version, library_versions
-from pipeline.report import render_report
-from pipeline.resources import await_workers
-from pipeline.session import ray_errors
 from pipeline.settings import Settings
-from pipeline.split import Split, read_split
+from pipeline.train.encoded_rows import encoded_rows
 from pipeline.train.estimator import Estimator, Job, Trained, worker_cpus
-from pipeline.train.learn import COLUMNS, Learned, TrainingError, learn
-from pipeline.train.matrix import encoded_rows
 from pipeline.train.onnx_export import check_parity, with_missing
+from pipeline.train.split import Split, read_split
+from pipeline.train.statistics import COLUMNS, Learned, TrainingError, learn
 from pipeline.train.watchdog import Watchdog
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from transforms.contract import CONTRACT_VERSION, FEATURES
 from transforms.encode import Matrix, Vocabulary, encode_table
-from transforms.errors import closest
 
 ESTIMATORS = ("xgboost", "random_forest")
 # So many of the checked rows travel with the artifact: half as they are, half with missing values.
@@ -68,7 +67,8 @@ def train(
     `holdout_ids` names a file of listing ids that form the holdout; without, it is `settings.holdout_share` of the
     listings by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
     Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
-    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be trained on,
+    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be
+    trained on,
     ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
     """
     kind = find_estimator(estimator)
@@ -84,7 +84,17 @@ def train(
         learned = learn(dataset.rows(COLUMNS), split)
         learned.check(dataset.pricing.labels, split)
         now = datetime.now(UTC)
-        run = _Run(new_version(now), estimator, dataset, split, learned, learned.vocabulary(dataset.pricing.labels), workers, settings, now)
+        run = _Run(
+            new_version(now),
+            estimator,
+            dataset,
+            split,
+            learned,
+            learned.vocabulary(dataset.pricing.labels),
+            workers,
+            settings,
+            now,
+        )
         artifact = _artifact(run, kind, other, Path(scratch))
         published = target.publish(artifact.folder, settings.model_name)
     report = f"{target.uri}/{settings.model_name}/versions/{published}/{REPORT}"
@@ -144,7 +154,8 @@ def _storage(settings: Settings, scratch: Path) -> str:
     here = ray.get_runtime_context().get_node_id()
     if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):
         raise UsageError(
-            "This cluster has workers on other nodes, which share no folder with this one that is known. Set training_storage to a folder "
+            "This cluster has workers on other nodes, which share no folder with this one that is known. Set "
+            "training_storage to a folder "
             "or bucket that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
         )
     return str(scratch / "ray")
@@ -175,7 +186,9 @@ def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:
     }
 
 
-def _written(folder: Path, manifest: Mapping[str, Any], trained: Trained, rows: Matrix, files: Mapping[str, bytes]) -> Artifact:
+def _written(
+    folder: Path, manifest: Mapping[str, Any], trained: Trained, rows: Matrix, files: Mapping[str, bytes]
+) -> Artifact:
     golden = _golden(len(rows))
     write_artifact(
         folder,

@@ -11,10 +11,10 @@ import xgboost
 from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from pipeline.settings import Settings
+from pipeline.train.encoded_rows import Spool, check_rows, read_pieces
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
-from pipeline.train.learn import TrainingError
-from pipeline.train.matrix import Spool, check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
+from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import with_heartbeats
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
@@ -89,8 +89,14 @@ def train_worker(config: dict[str, Any]) -> None:
         validation.append(piece.features[piece.validation], piece.labels[piece.validation])
     check_rows(_total(training.rows + validation.rows), config["rows"])
     if not _total(validation.rows):
-        raise TrainingError("None of the training rows became a validation row. Raise xgboost.validation_share, or bring more listings.")
-    options = {"weights": np.array(config["weights"], np.float32), "max_bin": config["max_bin"], "nthread": threads(config["threads"])}
+        raise TrainingError(
+            "None of the training rows became a validation row. Raise xgboost.validation_share, or bring more listings."
+        )
+    options = {
+        "weights": np.array(config["weights"], np.float32),
+        "max_bin": config["max_bin"],
+        "nthread": threads(config["threads"]),
+    }
     matrix = quantile_matrix(training, **options)
     xgboost.train(
         {**config["parameters"], "nthread": options["nthread"]},
@@ -156,7 +162,9 @@ def trained(booster: xgboost.Booster, sample: Matrix, categories: int) -> Traine
     return Trained(
         onnx=booster_to_onnx(booster, categories),
         expected=np.asarray(expected, np.float64).reshape(len(sample), categories),
-        importance={name: float(share) for name, share in zip(FEATURES, shares / max(shares.sum(), 1e-12), strict=True)},
+        importance={
+            name: float(share) for name, share in zip(FEATURES, shares / max(shares.sum(), 1e-12), strict=True)
+        },
         files={BOOSTER_FILE: bytes(booster.save_raw("ubj"))},
         facts={"rounds": booster.num_boosted_rounds()},
     )

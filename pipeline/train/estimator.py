@@ -16,8 +16,8 @@ from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipeline.settings import Settings
-from pipeline.train.learn import TrainingError
-from pipeline.train.matrix import padded
+from pipeline.train.encoded_rows import padded
+from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import Watchdog, what_is_wrong
 from transforms.encode import Matrix
 
@@ -25,7 +25,8 @@ from transforms.encode import Matrix
 _MAX_FAILURES = 2
 # Nodes that their cloud takes back are told apart by Ray, which would start again without end.
 _MAX_PREEMPTIONS = 10
-# Of a new start that finds no room, each of 60 s (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S); without a limit, Ray tries for ever.
+# Of a new start that finds no room, each of 60 s (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S); without a limit, Ray tries
+# for ever.
 _MAX_STARTS = 5
 
 
@@ -34,7 +35,7 @@ class Job:
     """One training run: its rows and everything an estimator needs to know about them."""
 
     rows: ray.data.Dataset
-    """Encoded training rows, `pipeline.train.matrix`."""
+    """Encoded training rows, `pipeline.train.encoded_rows`."""
     labels: tuple[str, ...]
     counts: list[int]
     """Training rows of each category."""
@@ -63,7 +64,9 @@ class Job:
         # Row sampling follows the order of rows: without this, equal runs would differ.
         options = ExecutionOptions(preserve_order=True)
         failures = FailureConfig(
-            max_failures=_MAX_FAILURES, max_preemption_failures=_MAX_PREEMPTIONS, controller_failure_limit=_MAX_STARTS - 1
+            max_failures=_MAX_FAILURES,
+            max_preemption_failures=_MAX_PREEMPTIONS,
+            controller_failure_limit=_MAX_STARTS - 1,
         )
         return {
             "datasets": {"train": padded(self.rows, sum(self.counts), self.workers) if split_rows else self.rows},
@@ -76,7 +79,8 @@ class Job:
 def worker_cpus(workers: int, settings: Settings) -> float:
     """CPUs that Ray sets aside for each worker: one, or less where that would leave none to read the data.
 
-    More workers than there are CPUs want one each all the same: nodes may come, and more processes than CPUs help nobody.
+    More workers than there are CPUs want one each all the same: nodes may come, and more processes than CPUs help
+    nobody.
     """
     if settings.training_cpus is not None:
         return settings.training_cpus
@@ -97,13 +101,16 @@ def threads(wanted: int) -> int:
 def fit(trainer: Any, watchdog: Watchdog) -> Checkpoint:
     """Run a Ray Train trainer and return what it reported last.
 
-    Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than the watchdog allows.
+    Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than
+    the watchdog allows.
     """
     try:
         checkpoint: Checkpoint | None = watchdog.run(trainer.fit).checkpoint
     except WorkerGroupError as error:
         rank, cause = min(error.worker_failures.items())
-        raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)} Nothing was published.") from error
+        raise TrainingError(
+            f"Training failed on worker {rank}: {_what_happened(cause)} Nothing was published."
+        ) from error
     except TrainingFailedError as error:
         raise TrainingError(
             f"Training could not start again: {_first_sentence(error)}. {what_is_wrong()} Nothing was published."

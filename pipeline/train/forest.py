@@ -15,8 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
+from pipeline.train.encoded_rows import check_rows, read_pieces
 from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
-from pipeline.train.matrix import check_rows, read_pieces
 from pipeline.train.onnx_export import Trees, to_onnx
 from pipeline.train.watchdog import with_heartbeats
 from transforms.contract import FEATURES
@@ -100,7 +100,10 @@ def grow(features: Matrix, labels: npt.NDArray[np.int8], seeds: dict[int, int], 
             total[:, tree.classes_] += tree.predict_proba(sample)
             importance += tree.feature_importances_
             parts.append(_nodes(tree, number, config["categories"]))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} | {"total": total, "importance": importance}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} | {
+        "total": total,
+        "importance": importance,
+    }
 
 
 def grow_tree(
@@ -137,14 +140,18 @@ def _nodes(fitted: DecisionTreeClassifier, number: int, categories: int) -> Arra
 
 
 def float32_below(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The largest float32 not above each threshold: a float32 value is below the one exactly if it is below the other."""
+    """The largest float32 not above each threshold: a float32 value is below the one exactly if it is below the
+    other.
+    """
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
 def merged(parts: list[Arrays], categories: int) -> Trained:
     """The trees of all workers as one forest, in the order of their numbers."""
-    nodes = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("total", "importance")}
+    nodes = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("total", "importance")
+    }
     order = np.argsort(nodes["tree"], kind="stable")
     nodes = {name: values[order] for name, values in nodes.items()}
     trees = int(nodes["tree"][-1]) + 1

@@ -14,9 +14,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from nightprice.errors import NightpriceError
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
-from transforms.errors import NightpriceError
 
 INPUT, OUTPUT = "features", "probabilities"
 PARITY = 1e-5
@@ -35,7 +35,8 @@ class Trees:
     """The nodes of all trees of an ensemble, tree after tree, each tree from its root at position 0.
 
     `tree`, `feature`, `threshold`, `left`, `right`, `missing_left` are [nodes]; `left` and `right` are positions within
-    the tree, -1 at a leaf; `feature` counts in FEATURES. `leaf` [leaves], `category` and `weight` say what each leaf adds to
+    the tree, -1 at a leaf; `feature` counts in FEATURES. `leaf` [leaves], `category` and `weight` say what each leaf
+    adds to
     the score of which category: `leaf` is a position among all nodes.
     """
 
@@ -50,7 +51,9 @@ class Trees:
     weight: Array
 
 
-def to_onnx(trees: Trees, mode: str, categories: int, post_transform: str = "NONE", base_values: Sequence[float] = ()) -> bytes:
+def to_onnx(
+    trees: Trees, mode: str, categories: int, post_transform: str = "NONE", base_values: Sequence[float] = ()
+) -> bytes:
     """One TreeEnsembleClassifier: float32 [n, 17] `features` in, float32 [n, k] `probabilities` out.
 
     `mode` is how a split sends a value left: BRANCH_LT (below the threshold, XGBoost) or BRANCH_LEQ (scikit-learn).
@@ -114,7 +117,8 @@ def check_parity(model: bytes, rows: Matrix, expected: Array, tolerance: float =
         worst = int(np.nan_to_num(difference, nan=np.inf).argmax())
         raise ExportError(
             f"The exported model differs from the trained one: {computed[worst].round(6).tolist()} instead of "
-            f"{np.asarray(expected)[worst].round(6).tolist()}, more than the {tolerance:g} allowed. Nothing was published. "
+            f"{np.asarray(expected)[worst].round(6).tolist()}, more than the {tolerance:g} allowed. Nothing was "
+            "published. "
             "Report it with the versions of onnx, onnxruntime and the estimator's library."
         )
     return computed

@@ -1,4 +1,6 @@
-"""A watchdog over a training run: Ray waits without end for workers to start and for rows to reach them, and says nothing."""
+"""A watchdog over a training run: Ray waits without end for workers to start and for rows to reach them, and says
+nothing.
+"""
 
 import threading
 import time
@@ -12,9 +14,9 @@ import ray.train
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.nodes import broken_nodes
-from pipeline.resources import can_grow, what_is_there
-from pipeline.train.learn import TrainingError
+from pipeline.cluster.nodes import broken_nodes
+from pipeline.cluster.resources import can_grow, what_is_there
+from pipeline.train.statistics import TrainingError
 
 T = TypeVar("T")
 
@@ -57,14 +59,16 @@ class Watchdog:
     def run(self, work: Callable[[], T]) -> T:
         """Do the work in a thread and return its result. Raises TrainingError once a worker was silent for too long.
 
-        Ctrl-C ends the wait as it ends any other; were Ray Train in the main thread, it would answer with exit code 1 and no word.
+        Ctrl-C ends the wait as it ends any other; were Ray Train in the main thread, it would answer with exit code 1
+        and no word.
         """
         done: Future[T] = Future()
         threading.Thread(target=_fulfil, args=(done, work), name="training", daemon=True).start()
         while not wait([done], timeout=None if self.heartbeats is None else HEARTBEAT_SECONDS).done:
             if self._is_silent():
                 raise TrainingError(
-                    f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have reached it. "
+                    f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have "
+                    "reached it. "
                     f"{what_is_wrong()} Nothing was published. Mend that, or raise resource_wait_seconds."
                 )
         return done.result()
@@ -77,7 +81,9 @@ class Watchdog:
 
 
 def with_heartbeats(pieces: Iterator[T], heartbeats: Any) -> Iterator[T]:
-    """On a worker: the pieces of its rows, a heartbeat with each, and regular ones after the last, when it waits for rows no more."""
+    """On a worker: the pieces of its rows, a heartbeat with each, and regular ones after the last, when it waits
+    for rows no more.
+    """
     if heartbeats is None:
         yield from pieces
         return

@@ -1,4 +1,6 @@
-"""What `process` is measured against does the same work: the Polars pipeline by result, the notebook by its known losses."""
+"""What `process` is measured against does the same work: the Polars pipeline by result, the notebook by its known
+losses.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -8,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.peers import notebook, polars
-from pipeline.generate import generate
 from transforms.clean import CleanedTable, clean
 from transforms.contract import RAW_COLUMNS, Pricing
+from transforms.listings.generate import generate
 
 ROWS = 6_000
 
@@ -41,7 +43,20 @@ def test_polars_rejects_for_the_same_reasons(raw: Path, ours: CleanedTable, tmp_
 
 
 @pytest.mark.parametrize(
-    "price", ["$1,234.00", "1.234,50 €", "HK$404", "75", "$10.00", "$9.99", "$-75.00", "1'234.50", "1,23", "$1,23,456.00", "1.234.567"]
+    "price",
+    [
+        "$1,234.00",
+        "1.234,50 €",
+        "HK$404",
+        "75",
+        "$10.00",
+        "$9.99",
+        "$-75.00",
+        "1'234.50",
+        "1,23",
+        "$1,23,456.00",
+        "1.234.567",
+    ],
 )
 def test_polars_reads_prices_as_we_do(price: str, tmp_path: Path) -> None:
     generate(1, tmp_path / "raw", shards=1, bad_rows=0)

@@ -1,4 +1,6 @@
-"""A real Airflow for the tests: an environment of its own, called by subprocess, with a home and a database of its own."""
+"""A real Airflow for the tests: an environment of its own, called by subprocess, with a home and a database of its
+own.
+"""
 
 import json
 import os
@@ -62,7 +64,9 @@ class Airflow:
         return found
 
     def forget_triggers(self) -> None:
-        """Of runs that `airflow dags test` has ended: SQLite gives their numbers to new ones, and a triggerer would fire both."""
+        """Of runs that `airflow dags test` has ended: SQLite gives their numbers to new ones, and a triggerer would
+        fire both.
+        """
         done = self.python("-c", FORGET_TRIGGERS)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -84,7 +88,9 @@ class Airflow:
             process.wait(timeout=60)
 
 
-def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mapping[str, Any], dags: Mapping[str, str]) -> Airflow:
+def make_airflow(
+    executable: str, home: Path, cluster: Cluster, settings: Mapping[str, Any], dags: Mapping[str, str]
+) -> Airflow:
     """An Airflow that knows a cluster, with the project's DAG, its settings, and DAGs of a test's own by file name."""
     (home / "dags").mkdir()
     (home / "dags/nightprice_retrain.py").symlink_to(SOURCES / "dags/nightprice_retrain.py")
@@ -104,8 +110,12 @@ def make_airflow(executable: str, home: Path, cluster: Cluster, settings: Mappin
         # On a busy machine the first answer of its API server takes longer than the 5 s of the default.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
         "AIRFLOW__API_AUTH__JWT_SECRET": cluster.token,
-        "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}),
-        "AIRFLOW_CONN_WRONG_TOKEN": json.dumps({"conn_type": "http", "host": host, "port": int(port), "password": "wrong" * 10}),
+        "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(
+            {"conn_type": "http", "host": host, "port": int(port), "password": cluster.token}
+        ),
+        "AIRFLOW_CONN_WRONG_TOKEN": json.dumps(
+            {"conn_type": "http", "host": host, "port": int(port), "password": "wrong" * 10}
+        ),
         "AIRFLOW_CONN_NOBODY": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": free_ports(1)[0]}),
         "AIRFLOW_VAR_NIGHTPRICE_RETRAIN": json.dumps(settings),
     }

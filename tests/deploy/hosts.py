@@ -1,6 +1,7 @@
 """Hosts in miniature: each has a network, processes, a home and a /tmp of its own, and an SSH server.
 
-They live in namespaces of processes that this module starts, hang at a bridge in the operator's namespace, and leave nothing
+They live in namespaces of processes that this module starts, hang at a bridge in the operator's namespace, and leave
+nothing
 behind when these processes end. All of them see the machine's software, and one shared folder at /mnt.
 """
 
@@ -17,7 +18,9 @@ HOME = "/srv/home"
 SSHD = "/usr/sbin/sshd"
 KEY = f"{HOME}/.ssh/key"
 # It is the parent of every orphan of its host: ignoring their signal lets them go for good.
-FIRST_PROCESS = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+FIRST_PROCESS = (
+    "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Host:
     def run(self, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run a command on this host, with its own home and without this shell's Ray variables."""
         environment = host_environment(variables)
-        return subprocess.run(self.command(*line), env=environment, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(
+            self.command(*line), env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
 
     def processes(self) -> list[str]:
         """The command lines of all its processes."""
@@ -58,7 +63,10 @@ def hosts(folder: Path, number: int, *, ssh: bool = True) -> Iterator[tuple[Host
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     with ExitStack() as stack:
         operator = stack.enter_context(_host(folder, 1, key))
-        _run(operator, "ip link add bridge type bridge && ip link set bridge up && ip address add {address}/24 dev bridge")
+        _run(
+            operator,
+            "ip link add bridge type bridge && ip link set bridge up && ip address add {address}/24 dev bridge",
+        )
         others = []
         for position in range(2, number + 2):
             host = stack.enter_context(_host(folder, position, key))
@@ -72,7 +80,18 @@ def hosts(folder: Path, number: int, *, ssh: bool = True) -> Iterator[tuple[Host
 @contextmanager
 def _host(folder: Path, position: int, key: Path) -> Iterator[Host]:
     private = folder / f"host{position}"
-    line = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", FIRST_PROCESS]
+    line = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        sys.executable,
+        "-c",
+        FIRST_PROCESS,
+    ]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -81,8 +100,16 @@ def _host(folder: Path, position: int, key: Path) -> Iterator[Host]:
         host = Host(pid, f"{NETWORK}.{position}")
         _furnish(private, key)
         # /tmp last: the folder itself may be in it.
-        _run(host, f"mount --bind {folder}/shared /mnt && mount --bind {private}/srv /srv && mount -t tmpfs tmpfs /run && mkdir /run/sshd")
-        _run(host, f"mount --bind {private}/passwd /etc/passwd && mount --bind {private}/shadow /etc/shadow && ip link set lo up")
+        _run(
+            host,
+            f"mount --bind {folder}/shared /mnt && mount --bind {private}/srv /srv && mount -t tmpfs tmpfs /run "
+            "&& mkdir /run/sshd",
+        )
+        _run(
+            host,
+            f"mount --bind {private}/passwd /etc/passwd && mount --bind {private}/shadow /etc/shadow && ip link "
+            "set lo up",
+        )
         _run(host, f"mount --bind {private}/tmp /tmp")
         yield host
     finally:
@@ -101,20 +128,29 @@ def _furnish(private: Path, key: Path) -> None:
     (ssh / "authorized_keys").write_text(public)
     # What an image does by ENV.
     (private / "srv/home/.bashrc").write_text(f"export PATH={Path(sys.executable).parent}:$PATH\n")
-    (private / "passwd").write_text(f"root:x:0:0:root:{HOME}:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n")
+    (private / "passwd").write_text(
+        f"root:x:0:0:root:{HOME}:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
+    )
     (private / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n")
     (private / "srv/host_key").write_text(key.read_text())
     (private / "srv/host_key").chmod(0o600)
-    (private / "srv/sshd_config").write_text("HostKey /srv/host_key\nUsePAM no\nPermitRootLogin prohibit-password\nStrictModes no\n")
+    (private / "srv/sshd_config").write_text(
+        "HostKey /srv/host_key\nUsePAM no\nPermitRootLogin prohibit-password\nStrictModes no\n"
+    )
 
 
 def _connect(operator: Host, host: Host) -> None:
     name = f"host{host.address.rpartition('.')[2]}"
     inside = ["nsenter", f"--target={operator.pid}", "--net"]
-    subprocess.run([*inside, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid)], check=True)
+    subprocess.run(
+        [*inside, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid)], check=True
+    )
     subprocess.run([*inside, "ip", "link", "set", name, "master", "bridge", "up"], check=True)
     # Ray finds its own address by the route to the world outside, which need not answer.
-    _run(host, f"ip address add {{address}}/24 dev eth0 && ip link set eth0 up && ip route add default via {operator.address}")
+    _run(
+        host,
+        f"ip address add {{address}}/24 dev eth0 && ip link set eth0 up && ip route add default via {operator.address}",
+    )
 
 
 def _run(host: Host, script: str) -> None:

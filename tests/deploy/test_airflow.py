@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.generate import generate
 from registry.registry import Registry
 from tests.deploy.airflow_rig import Airflow, make_airflow
 from tests.ray_head_rig import Cluster
 from tests.until import until
+from transforms.listings.generate import generate
 
 PYTHON = os.environ.get("NIGHTPRICE_TEST_AIRFLOW")
-pytestmark = pytest.mark.skipif(PYTHON is None, reason="NIGHTPRICE_TEST_AIRFLOW names no Python with Airflow (make airflow)")
+pytestmark = pytest.mark.skipif(
+    PYTHON is None, reason="NIGHTPRICE_TEST_AIRFLOW names no Python with Airflow (make airflow)"
+)
 STEPS = ("process", "train", "promote")
 SETTINGS = {
     "source": "nothing",
@@ -85,7 +87,9 @@ for conn_id in ("wrong_token", "nobody", "unheard_of"):
 
 @pytest.fixture(scope="module")
 def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    return make_airflow(str(Path(str(PYTHON)).absolute()), tmp_path_factory.mktemp("airflow"), cluster, SETTINGS, {"jobs.py": JOBS})
+    return make_airflow(
+        str(Path(str(PYTHON)).absolute()), tmp_path_factory.mktemp("airflow"), cluster, SETTINGS, {"jobs.py": JOBS}
+    )
 
 
 def jobs(cluster: Cluster, dag: str, task: str) -> list[Any]:
@@ -103,9 +107,14 @@ def test_every_dag_parses(airflow: Airflow) -> None:
 def test_settings_that_are_missing_or_unknown_are_named(airflow: Airflow) -> None:
     wrong = json.dumps({"source": "raw", "sinc": "dataset", "registry": "models"})
 
-    done = airflow.run("dags", "list-import-errors", "--output", "json", "--local", AIRFLOW_VAR_NIGHTPRICE_RETRAIN=wrong)
+    done = airflow.run(
+        "dags", "list-import-errors", "--output", "json", "--local", AIRFLOW_VAR_NIGHTPRICE_RETRAIN=wrong
+    )
 
-    assert "nightprice_retrain lacks sink and has the unknown sinc. It is a JSON object with source, sink, registry, workers" in done.stdout
+    assert (
+        "nightprice_retrain lacks sink and has the unknown sinc. It is a JSON object with source, sink, "
+        "registry, workers" in done.stdout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +159,16 @@ def test_a_failed_task_says_the_last_lines_of_its_job(endings: Any, cluster: Clu
 
     assert second == f"{first}-2"
     for name in (first, second):
-        assert re.search(rf"Exception: Job {re.escape(name)}: FAILED, exit code 1. Its last lines:\n(.*\n)*?the reason why\n", endings[1])
+        assert re.search(
+            rf"Exception: Job {re.escape(name)}: FAILED, exit code 1. Its last lines:\n(.*\n)*?the reason why\n",
+            endings[1],
+        )
 
 
 @pytest.mark.parametrize(("task", "asked"), [("too_big", r"\{'CPU': 64\.0\}"), ("unplaced", r"\{'CPU': 48\.0\}")])
-def test_a_job_that_finds_no_room_fails_with_what_it_waits_for(endings: Any, cluster: Cluster, task: str, asked: str) -> None:
+def test_a_job_that_finds_no_room_fails_with_what_it_waits_for(
+    endings: Any, cluster: Cluster, task: str, asked: str
+) -> None:
     states, said = endings
 
     assert states[task] == "failed", said
@@ -179,7 +193,9 @@ def tries(airflow: Airflow) -> list[str]:
     return re.findall(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
 
 
-def test_a_retry_or_a_wrong_wakening_follows_the_job_and_only_a_stopped_one_is_started_again(tries: list[str], cluster: Cluster) -> None:
+def test_a_retry_or_a_wrong_wakening_follows_the_job_and_only_a_stopped_one_is_started_again(
+    tries: list[str], cluster: Cluster
+) -> None:
     first, woken, second, third, cleared = tries[:5]
 
     assert first.startswith("a-dag.task.now-")
@@ -192,8 +208,12 @@ def test_a_retry_or_a_wrong_wakening_follows_the_job_and_only_a_stopped_one_is_s
 def test_a_wrong_connection_is_said_in_a_sentence(tries: list[str], cluster: Cluster) -> None:
     wrong_token, nobody, unheard_of = tries[5:]
 
-    assert wrong_token.startswith(f"AirflowFailException {cluster.dashboard} refuses the token. Put the cluster's token into")
-    assert re.fullmatch(r"AirflowException No Ray dashboard answers at http://\S+: .*refused.* Check the connection's.*", nobody)
+    assert wrong_token.startswith(
+        f"AirflowFailException {cluster.dashboard} refuses the token. Put the cluster's token into"
+    )
+    assert re.fullmatch(
+        r"AirflowException No Ray dashboard answers at http://\S+: .*refused.* Check the connection's.*", nobody
+    )
     assert "unheard_of" in unheard_of
 
 
@@ -213,7 +233,9 @@ def shown(airflow: Airflow, attempt: int) -> list[list[str]]:
     return [[json.loads(line)["event"] for line in file.read_text().splitlines()] for file in files]
 
 
-def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: Airflow, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_job_outlives_its_triggerer_but_not_its_task(
+    running: None, airflow: Airflow, cluster: Cluster, tmp_path: Path
+) -> None:
     done = airflow.run("dags", "trigger", "waiting", "--conf", json.dumps({"folder": str(tmp_path)}))
     assert done.returncode == 0, done.stdout + done.stderr
     with airflow.started("triggerer"):
@@ -233,13 +255,17 @@ def test_a_job_outlives_its_triggerer_but_not_its_task(running: None, airflow: A
         (tmp_path / "end").touch()
         until(lambda: airflow.states("waiting")["run"] == "success")
     for attempt, lines in ((1, ["so far", "further"]), (2, ["so far", "further", "done"])):
-        assert [event for events in shown(airflow, attempt) for event in events if event in ("so far", "further", "done")] == lines
+        assert [
+            event for events in shown(airflow, attempt) for event in events if event in ("so far", "further", "done")
+        ] == lines
 
 
 def test_runs_that_overlap_wait_for_each_other_and_a_model_that_is_no_better_is_a_skip(
     running: None, airflow: Airflow, cluster: Cluster, conf: dict[str, str]
 ) -> None:
-    """A schedule that is quicker than its runs, after `test_a_retraining_as_a_whole`: the same listings give no better model."""
+    """A schedule that is quicker than its runs, after `test_a_retraining_as_a_whole`: the same listings give no
+    better model.
+    """
     registry = Registry(conf["registry"])
     champion, versions = registry.current("listing-price", "champion"), len(registry.versions("listing-price"))
     assert airflow.run("dags", "unpause", "nightprice_retrain", "--yes").returncode == 0
@@ -252,8 +278,17 @@ def test_runs_that_overlap_wait_for_each_other_and_a_model_that_is_no_better_is_
 
     states = {run: airflow.states("nightprice_retrain", run) for run in ("first", "second")}
     assert states["first"] == {"run": "success", "process": "success", "train": "success", "promote": "skipped"}
-    assert states["second"] == {"run": "failed", "process": "failed", "train": "upstream_failed", "promote": "upstream_failed"}
-    begun = sorted((job["start_time"], job["end_time"], run_of(job)) for step in STEPS for job in jobs(cluster, "nightprice_retrain", step))
+    assert states["second"] == {
+        "run": "failed",
+        "process": "failed",
+        "train": "upstream_failed",
+        "promote": "upstream_failed",
+    }
+    begun = sorted(
+        (job["start_time"], job["end_time"], run_of(job))
+        for step in STEPS
+        for job in jobs(cluster, "nightprice_retrain", step)
+    )
     assert [run for _, _, run in begun[-4:]] == ["first"] * 3 + ["second"]
     assert all(ended <= next_begun for (_, ended, _), (next_begun, _, _) in pairwise(begun[-4:]))
     assert len(registry.versions("listing-price")) == versions + 1

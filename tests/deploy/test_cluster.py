@@ -17,12 +17,16 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app import environment
 from serve_app.app import NAME
+from serve_app.deployment import environment
 
 ROOT = Path(__file__).parents[2]
 # What a node of a cluster has otherwise than a machine that serves alone.
-OF_A_CLUSTER = {"RAY_AUTH_MODE": "token", "RAY_SERVE_HAPROXY_NBTHREAD": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "30"}
+OF_A_CLUSTER = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "30",
+}
 
 
 def cluster() -> dict[str, Any]:
@@ -105,5 +109,7 @@ def test_aws_starts_the_head_on_demand_and_pipeline_nodes_on_spot(aws: dict[str,
         provider.create_node(kind["node_config"], {"ray-user-node-type": name}, 1)
 
     found = boto3.client("ec2", region_name=aws["provider"]["region"]).describe_instances()
-    started = {tag["Value"]: item for each in found["Reservations"] for item in each["Instances"] for tag in item["Tags"]}
+    started = {
+        tag["Value"]: item for each in found["Reservations"] for item in each["Instances"] for tag in item["Tags"]
+    }
     assert [started[name].get("InstanceLifecycle") for name in ("head", "service", "pipeline")] == [None, None, "spot"]

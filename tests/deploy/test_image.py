@@ -51,12 +51,16 @@ def test_an_image_has_the_versions_of_the_lock(lock: str) -> None:
     everywhere = pins("requirements.lock")
 
     assert pins(f"deploy/image/{lock}.lock")
-    assert {pin: hashes for pin, hashes in pins(f"deploy/image/{lock}.lock").items() if everywhere.get(pin) != hashes} == {}
+    assert {
+        pin: hashes for pin, hashes in pins(f"deploy/image/{lock}.lock").items() if everywhere.get(pin) != hashes
+    } == {}
 
 
 def test_the_serving_image_trains_nothing() -> None:
     assert names("deploy/image/serving.lock") & TRAINS == set()
-    assert names("deploy/image/pipeline.lock") >= {"scikit-learn", "xgboost-cpu", "boto3"} | names("deploy/image/serving.lock")
+    assert names("deploy/image/pipeline.lock") >= {"scikit-learn", "xgboost-cpu", "boto3"} | names(
+        "deploy/image/serving.lock"
+    )
 
 
 @pytest.mark.parametrize("name", ["serving", "pipeline"])
@@ -76,14 +80,20 @@ def test_the_build_sees_the_packages_and_nothing_else() -> None:
     assert {line for line in allowed if line.startswith("!")} >= {
         f"!{name}" for name in ("transforms", "registry", "serve_app", "pipeline")
     }
-    copied = [source for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()]
-    assert [source for source in copied if not any(Path(source).match(line.removeprefix("!")) for line in allowed)] == []
+    copied = [
+        source for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()
+    ]
+    assert [
+        source for source in copied if not any(Path(source).match(line.removeprefix("!")) for line in allowed)
+    ] == []
 
 
 def test_manifests_name_these_targets() -> None:
     assert cluster()["docker"]["image"].endswith("nightprice:pipeline")
     for path in (ROOT / "deploy/kuberay").glob("*.yaml"):
-        assert set(re.findall(r"nightprice:(\w+)", path.read_text())) == {"serving" if path.stem == "service" else "pipeline"}
+        assert set(re.findall(r"nightprice:(\w+)", path.read_text())) == {
+            "serving" if path.stem == "service" else "pipeline"
+        }
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +166,9 @@ def test_a_node_of_a_cluster_takes_jobs(pipeline: Image, folder: Path) -> None:
     variables = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     with running(pipeline, "bash", "-c", start, variables=variables, log=folder / "log") as container:
         shell = ("bash", "--login", "-c", "-i")
-        tools = container.run(*shell, "source ~/.bashrc; command -v ssh rsync ray nightprice && python -c 'import boto3'")
+        tools = container.run(
+            *shell, "source ~/.bashrc; command -v ssh rsync ray nightprice && python -c 'import boto3'"
+        )
         assert tools.returncode == 0, tools.stderr
         ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8265/').read().decode())"
         page = container.run("bash", "-c", f'until python -c "{ask}" 2>/dev/null; do sleep 1; done')

@@ -14,13 +14,14 @@ import typer
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from pipeline.cli import app
+from pipeline.cli.commands import app
 from tests.deploy.test_cluster import ROOT, node_env
 
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))
 SCHEMAS = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")) / "kuberay-1.7.0"
 with_schemas = pytest.mark.skipif(
-    "NIGHTPRICE_TEST_DATA" not in os.environ or not SCHEMAS.is_dir(), reason="NIGHTPRICE_TEST_DATA holds no schemas of KubeRay"
+    "NIGHTPRICE_TEST_DATA" not in os.environ or not SCHEMAS.is_dir(),
+    reason="NIGHTPRICE_TEST_DATA holds no schemas of KubeRay",
 )
 
 
@@ -37,7 +38,9 @@ def job(name: str) -> dict[str, Any]:
 
 
 def cluster(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = manifest("service")["spec"]["rayClusterConfig"] if name == "service" else job(name)["rayClusterSpec"]
+    found: dict[str, Any] = (
+        manifest("service")["spec"]["rayClusterConfig"] if name == "service" else job(name)["rayClusterSpec"]
+    )
     return found
 
 
@@ -48,9 +51,13 @@ def pods(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @cache
 def schema(kind: str) -> jsonschema.Draft7Validator:
-    """The published schema of a kind, in which a field that it does not name is an error, as to the API server when strict."""
+    """The published schema of a kind, in which a field that it does not name is an error, as to the API server when
+    strict.
+    """
     # Hundreds of pages: seconds for the loader written in Python.
-    definition = yaml.load(gzip.decompress((SCHEMAS / f"ray.io_{kind.lower()}s.yaml.gz").read_bytes()), yaml.CSafeLoader)
+    definition = yaml.load(
+        gzip.decompress((SCHEMAS / f"ray.io_{kind.lower()}s.yaml.gz").read_bytes()), yaml.CSafeLoader
+    )
     (version,) = (version for version in definition["spec"]["versions"] if version["name"] == "v1")
     return jsonschema.Draft7Validator(closed(version["schema"]["openAPIV3Schema"]))
 

@@ -1,4 +1,5 @@
-"""`cluster.yaml` for real: `ray up` over SSH on three hosts in miniature, the pipeline as jobs, the service, `ray down`.
+"""`cluster.yaml` for real: `ray up` over SSH on three hosts in miniature, the pipeline as jobs, the service, `ray
+down`.
 
 Two minutes and root's rights: set NIGHTPRICE_TEST_CLUSTER=1 to run it (Debian: openssh-server, rsync, iproute2).
 """
@@ -17,17 +18,26 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.generate import generate
 from tests.deploy.hosts import KEY, SSHD, Host, host_environment, hosts
 from tests.deploy.test_cluster import ROOT, node_env
 from tests.until import until
+from transforms.listings.generate import generate
 
 pytestmark = [
-    pytest.mark.skipif("NIGHTPRICE_TEST_CLUSTER" not in os.environ, reason="NIGHTPRICE_TEST_CLUSTER=1 starts a cluster of three hosts"),
+    pytest.mark.skipif(
+        "NIGHTPRICE_TEST_CLUSTER" not in os.environ, reason="NIGHTPRICE_TEST_CLUSTER=1 starts a cluster of three hosts"
+    ),
 ]
 BIN = Path(sys.executable).parent
 DASHBOARD = "http://127.0.0.1:8265"
-LISTING = {"id": 1, "accommodates": 4, "room_type": "Entire home/apt", "neighbourhood": "Brooklyn", "latitude": 40.7, "longitude": -73.9}
+LISTING = {
+    "id": 1,
+    "accommodates": 4,
+    "room_type": "Entire home/apt",
+    "neighbourhood": "Brooklyn",
+    "latitude": 40.7,
+    "longitude": -73.9,
+}
 ENVIRONMENTS = """
 import json, os, ray
 ray.init(logging_level="ERROR", log_to_driver=False)
@@ -65,7 +75,9 @@ class Operator:
 
     def predict(self, node: Host) -> Any:
         """What the service answers at a node."""
-        return json.loads(self.run("curl", "-sS", f"http://{node.address}:8000/v1/predict", "--json", json.dumps(LISTING)))
+        return json.loads(
+            self.run("curl", "-sS", f"http://{node.address}:8000/v1/predict", "--json", json.dumps(LISTING))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         config = own_machines(yaml.safe_load(Path("cluster.yaml").read_text()), head, workers)
         (found.shared / "cluster.yaml").write_text(yaml.safe_dump(config))
         found.run(BIN / "ray", "get-auth-token", "--generate")
-        # Ray's newer autoscaler counts the head as one of the machines that it may start, and leaves the last of them out.
+        # Ray's newer autoscaler counts the head as one of the machines that it may start, and leaves the last
+        # of them out.
         found.run(BIN / "ray", "up", "--yes", "--no-config-cache", "/mnt/cluster.yaml", RAY_UP_enable_autoscaler_v2="0")
         with forwarded(found):
             yield found
@@ -93,7 +106,9 @@ def forwarded(operator: Operator) -> Iterator[None]:
     """`ray dashboard`: the head's dashboard at the operator's own port, through SSH."""
     line = operator.host.command(str(BIN / "ray"), "dashboard", "/mnt/cluster.yaml")
     environment = host_environment({"RAY_AUTH_MODE": "token"})
-    process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         until(lambda: operator.host.run("curl", "-sS", DASHBOARD).returncode == 0)
         yield
@@ -103,7 +118,14 @@ def forwarded(operator: Operator) -> Iterator[None]:
 
 
 def test_the_head_brings_up_its_workers(operator: Operator) -> None:
-    until(lambda: operator.get("/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE")["data"]["result"]["total"] == 3)
+    until(
+        lambda: (
+            operator.get("/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE")["data"]["result"][
+                "total"
+            ]
+            == 3
+        )
+    )
 
 
 def test_every_node_has_the_settings(operator: Operator) -> None:
@@ -115,7 +137,9 @@ def test_every_node_has_the_settings(operator: Operator) -> None:
 
 
 def test_nobody_gets_in_without_the_token(operator: Operator) -> None:
-    done = operator.host.run(str(BIN / "python"), "deploy/submit.py", "promote", "x", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 8)
+    done = operator.host.run(
+        str(BIN / "python"), "deploy/submit.py", "promote", "x", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 8
+    )
 
     assert done.returncode == 1
     assert "bring the cluster's token" in done.stderr
@@ -123,7 +147,11 @@ def test_nobody_gets_in_without_the_token(operator: Operator) -> None:
 
 def test_the_pipeline_runs_as_jobs_and_the_service_answers_at_the_nodes(operator: Operator) -> None:
     generate(3_000, operator.shared / "raw", shards=6)
-    few = {"NIGHTPRICE_XGBOOST__ROUNDS": "5", "NIGHTPRICE_REGISTRY": "/mnt/models", "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training"}
+    few = {
+        "NIGHTPRICE_XGBOOST__ROUNDS": "5",
+        "NIGHTPRICE_REGISTRY": "/mnt/models",
+        "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
+    }
     submit = (BIN / "python", "deploy/submit.py")
 
     operator.run(*submit, "process", "--source", "/mnt/raw", "--sink", "/mnt/dataset", **few)
@@ -134,7 +162,11 @@ def test_the_pipeline_runs_as_jobs_and_the_service_answers_at_the_nodes(operator
     config["applications"][0]["args"] |= {"registry": "/mnt/models", "min_replicas": 2, "max_replicas": 2}
     (operator.shared / "serve.yaml").write_text(yaml.safe_dump(config))
     operator.run(BIN / "serve", "deploy", "/mnt/serve.yaml", "--address", DASHBOARD)
-    until(lambda: operator.get("/api/serve/applications/")["applications"].get("nightprice", {}).get("status") == "RUNNING")
+    until(
+        lambda: (
+            operator.get("/api/serve/applications/")["applications"].get("nightprice", {}).get("status") == "RUNNING"
+        )
+    )
 
     assert operator.predict(operator.nodes[0])["model"] == model
     assert any("haproxy" in line for line in operator.nodes[0].processes())
@@ -147,4 +179,6 @@ def test_nothing_is_left_on_any_host_when_it_goes_down(operator: Operator) -> No
     for worker in operator.nodes[1:]:
         assert worker.run(str(BIN / "ray"), "stop").returncode == 0
 
-    until(lambda: not [line for node in operator.nodes for line in node.processes() if "ray" in line or "haproxy" in line])
+    until(
+        lambda: not [line for node in operator.nodes for line in node.processes() if "ray" in line or "haproxy" in line]
+    )

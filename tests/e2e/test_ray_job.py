@@ -1,4 +1,6 @@
-"""The pipeline's steps as jobs of a running cluster with token authentication, and what its dashboard then says of them."""
+"""The pipeline's steps as jobs of a running cluster with token authentication, and what its dashboard then says of
+them.
+"""
 
 import fcntl
 import json
@@ -12,15 +14,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.generate import generate
 from registry.registry import Registry
 from tests.ray_head_rig import ROOT, Cluster, free_ports
+from transforms.listings.generate import generate
 
 SCHEDULE = (ROOT / "docs/schedule.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def processed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+def processed(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     """A folder with a dataset that a job has made, and what its submission said."""
     folder = tmp_path_factory.mktemp("job")
     generate(1_000, folder / "raw", shards=2)
@@ -57,7 +61,9 @@ def test_the_same_id_is_followed_and_not_started_again(cluster: Cluster, process
 def test_a_step_ends_with_its_own_exit_code(cluster: Cluster, processed: Any) -> None:
     folder, _ = processed
 
-    refused = cluster.submit("process", "--source", folder / "raw", "--sink", folder / "other", NIGHTPRICE_MAX_REJECTED="0")
+    refused = cluster.submit(
+        "process", "--source", folder / "raw", "--sink", folder / "other", NIGHTPRICE_MAX_REJECTED="0"
+    )
 
     assert refused.returncode == 3
     assert "more than the 0.0% allowed" in refused.stdout
@@ -83,8 +89,12 @@ def test_the_address_that_is_given_counts_and_not_that_of_the_environment(cluste
 
 
 @pytest.fixture(scope="module")
-def scheduled(cluster: Cluster, processed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[str], list[str]], list[str]]:
-    """The script of docs/schedule.md by the name of a run; what "week-1" gave: the dataset's version, the champion and why it is that."""
+def scheduled(
+    cluster: Cluster, processed: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Callable[[str], list[str]], list[str]]:
+    """The script of docs/schedule.md by the name of a run; what "week-1" gave: the dataset's version, the champion
+    and why it is that.
+    """
     folder = tmp_path_factory.mktemp("retraining")
     (script,) = re.findall(r"^```sh\n(.*?)^```", SCHEDULE, re.MULTILINE | re.DOTALL)
     (folder / "retrain.sh").write_text(script.replace("/opt/nightprice", str(ROOT)).replace("s3://bucket", str(folder)))
@@ -108,7 +118,9 @@ def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, sc
 
     names = {step: sorted(found["dataset"].partition("_")[0] for found in datasets) for step, datasets in shown.items()}
     assert names == {"process": ["process"], "train": ["evaluate", "learn", "train"]}
-    operators = [operator["operator"] for datasets in shown.values() for found in datasets for operator in found["operators"]]
+    operators = [
+        operator["operator"] for datasets in shown.values() for found in datasets for operator in found["operators"]
+    ]
     assert [name for name in operators if "lambda" in name] == []
     (run,) = cluster.get("/api/train/v2/runs/v1")["train_runs"]
     assert run["name"].startswith("listing-price-")

@@ -48,13 +48,19 @@ def test_the_settings_are_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)))
+    "target",
+    sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))),
 )
 def test_the_make_targets_exist(target: str) -> None:
-    assert subprocess.run(["make", "--dry-run", "--silent", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(["make", "--dry-run", "--silent", target], cwd=ROOT, capture_output=True, check=False).returncode
+        == 0
+    )
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / link).exists(), link

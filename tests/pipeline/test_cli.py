@@ -14,13 +14,25 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
-from pipeline.command import Run, _run
+from pipeline.cli.command import Run, _run
+from pipeline.cli.commands import app
 from pipeline.errors import GateRefused
 from registry.registry import Registry
 from tests.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 
-COMMANDS = ("demo", "generate", "process", "train", "evaluate", "predict", "promote", "rollback", "models", "history", "doctor")
+COMMANDS = (
+    "demo",
+    "generate",
+    "process",
+    "train",
+    "evaluate",
+    "predict",
+    "promote",
+    "rollback",
+    "models",
+    "history",
+    "doctor",
+)
 
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -50,7 +62,9 @@ def spawn(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
 def python(code: str) -> "subprocess.CompletedProcess[str]":
     """Run code in a fresh interpreter that finds the packages."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.fixture
@@ -67,7 +81,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def test_help_names_every_command_and_imports_no_library() -> None:
-    code = "import sys, pipeline.cli; print([name for name in ('ray', 'pyarrow', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
+    code = "import sys, pipeline.cli.commands; print([name for name in ('ray', 'pyarrow', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
 
     shown, imported = call("--help").stdout, python(code)
 
@@ -147,7 +161,7 @@ def test_standard_output_holds_the_result_alone_whoever_prints() -> None:
     """Python, C code and child processes print on the way; only the descriptor tells them apart."""
     code = """
 import os, subprocess
-from pipeline.command import _run
+from pipeline.cli.command import _run
 def chatty(run):
     print("python")
     os.write(1, b"c\\n")
@@ -225,7 +239,7 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, said: str)
 
 
 def test_a_missing_extra_is_answered_with_its_line() -> None:
-    code = "import sys; sys.modules['ray'] = None\nfrom pipeline.cli import app\napp(['process', '--source', 'raw', '--sink', 'dataset'])"
+    code = "import sys; sys.modules['ray'] = None\nfrom pipeline.cli.commands import app\napp(['process', '--source', 'raw', '--sink', 'dataset'])"
 
     done = python(code)
 
@@ -353,7 +367,9 @@ def test_predict_with_a_folder_that_is_in_no_registry(tmp_path: Path, ray_sessio
     assert scored["model"] == f"{NAME}@{SECOND}"
 
 
-def test_train_promote_and_a_gate_that_refuses_a_worse_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None) -> None:
+def test_train_promote_and_a_gate_that_refuses_a_worse_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
+) -> None:
     monkeypatch.setenv("NIGHTPRICE_XGBOOST__ROUNDS", "40")
     call("generate", "--rows", 3_000, "--out", "raw", "--shards", 1)
     answer("process", "--source", "raw", "--sink", "dataset")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
+from nightprice.errors import UsageError
+from pipeline.cli.demo import BATCH_ROWS, demo, show
 from pipeline.datasets import open_dataset
-from pipeline.demo import BATCH_ROWS, demo, show
-from pipeline.errors import UsageError
-from pipeline.generate import generate
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
 from registry.registry import Registry
+from transforms.listings.generate import generate
 
 ROWS = 3_000
 SMALL = Settings(random_forest=ForestSettings(trees=8), xgboost=XGBoostSettings(rounds=30))
@@ -62,8 +62,24 @@ def test_people_see_counts_reasons_metrics_report_and_what_to_type(ran: tuple[di
     screen.print(Group(*show(done)))
     assert isinstance(screen.file, io.StringIO)
     text = screen.file.getvalue()
-    assert [note.split()[2].rstrip(":") for note in notes] == ["generate", "process", "train", "train", "promote", "predict", "serve"]
-    for shown in (f"{ROWS:,} rows read", "price:missing", "accuracy", "xgboost", "notebook's forest", done["report"], "nightprice process"):
+    assert [note.split()[2].rstrip(":") for note in notes] == [
+        "generate",
+        "process",
+        "train",
+        "train",
+        "promote",
+        "predict",
+        "serve",
+    ]
+    for shown in (
+        f"{ROWS:,} rows read",
+        "price:missing",
+        "accuracy",
+        "xgboost",
+        "notebook's forest",
+        done["report"],
+        "nightprice process",
+    ):
         assert shown in text
     assert Path(done["report"]).is_file()
 

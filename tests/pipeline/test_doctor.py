@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.doctor import examine
-from pipeline.extras import EXTRAS
+from pipeline.cli.commands import app
+from pipeline.cli.doctor import examine
+from pipeline.cli.extras import EXTRAS
 from pipeline.settings import setting_names
 
 pytestmark = pytest.mark.usefixtures("alone")

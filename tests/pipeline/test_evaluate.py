@@ -7,15 +7,15 @@ import pyarrow as pa
 import pytest
 import ray.data
 
+from nightprice.errors import ContractError
 from pipeline.datasets import open_dataset
-from pipeline.evaluate import COLUMNS, EvaluationError, count, evaluate, evaluate_dataset
-from pipeline.metrics import summary
-from pipeline.split import Split
+from pipeline.evaluation.evaluate import COLUMNS, EvaluationError, count, evaluate, evaluate_dataset
+from pipeline.evaluation.metrics import summary
+from pipeline.train.split import Split
 from registry.artifact import Artifact, load_artifact
 from tests.listings import accepted_listings, write_dataset
 from tests.tiny_model import tiny_artifact
 from transforms.contract import CATEGORY, Pricing
-from transforms.errors import ContractError
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,20 @@ def table() -> pa.Table:
     return accepted_listings(1_000)
 
 
-def test_streamed_counts_are_those_of_all_rows(ray_session: None, artifact: Artifact, table: pa.Table, tmp_path: Path) -> None:
+def test_streamed_counts_are_those_of_all_rows(
+    ray_session: None, artifact: Artifact, table: pa.Table, tmp_path: Path
+) -> None:
     dataset = open_dataset(write_dataset(tmp_path, table, files=4))
-    assert evaluate_dataset(artifact, dataset)["confusion"] == summary(count(table, artifact), artifact.labels)["confusion"]
+    assert (
+        evaluate_dataset(artifact, dataset)["confusion"]
+        == summary(count(table, artifact), artifact.labels)["confusion"]
+    )
     split = Split(0.3)
     held = table.filter(pa.array(split.is_holdout(table["id"].to_numpy())))
-    assert evaluate_dataset(artifact, dataset, split)["confusion"] == summary(count(held, artifact), artifact.labels)["confusion"]
+    assert (
+        evaluate_dataset(artifact, dataset, split)["confusion"]
+        == summary(count(held, artifact), artifact.labels)["confusion"]
+    )
 
 
 def test_the_truth_is_the_category_of_the_price(artifact: Artifact, table: pa.Table) -> None:
@@ -45,10 +53,15 @@ def test_a_model_is_judged_by_its_own_bins(table: pa.Table, tmp_path: Path) -> N
     pricing = Pricing((50.0, 60.0, 70.0))
     other = load_artifact(tiny_artifact(tmp_path / "other", pricing=pricing.as_json()))
     truth = count(table, other).confusion.sum(axis=1)
-    assert truth.tolist() == np.bincount(np.digitize(table["price"].to_numpy(), pricing.bins, right=True), minlength=4).tolist()
+    assert (
+        truth.tolist()
+        == np.bincount(np.digitize(table["price"].to_numpy(), pricing.bins, right=True), minlength=4).tolist()
+    )
 
 
-def test_unknown_neighbourhoods_are_counted_and_are_in_no_metric(ray_session: None, artifact: Artifact, table: pa.Table) -> None:
+def test_unknown_neighbourhoods_are_counted_and_are_in_no_metric(
+    ray_session: None, artifact: Artifact, table: pa.Table
+) -> None:
     names = pa.array(["Atlantis"] * 30 + table["neighbourhood"].to_pylist()[30:])
     strange = table.set_column(table.column_names.index("neighbourhood"), "neighbourhood", names).select(list(COLUMNS))
     found = evaluate(artifact, ray.data.from_arrow(strange))

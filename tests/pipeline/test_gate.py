@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.gate import compare, decide
+from nightprice.errors import UsageError
+from pipeline.evaluation.gate import compare, decide
 from pipeline.settings import GateSettings
 from registry.artifact import Artifact, load_artifact
 from tests.listings import VERSION, accepted_listings, write_dataset
@@ -31,7 +31,9 @@ def evaluation(rows: int = 100, **metrics: Any) -> dict[str, Any]:
     ],
 )
 def test_better_depends_on_the_metric(metric: Any, challenger: float, champion: float, promote: bool) -> None:
-    decision = compare(evaluation(100, **{metric: challenger}), evaluation(100, **{metric: champion}), GateSettings(metric=metric))
+    decision = compare(
+        evaluation(100, **{metric: challenger}), evaluation(100, **{metric: champion}), GateSettings(metric=metric)
+    )
     assert decision.promote is promote
     assert f"{metric} {challenger:.4f} against {champion:.4f} on the same 100 holdout rows" in decision.reason
 
@@ -64,7 +66,9 @@ def test_an_undefined_metric_is_an_error() -> None:
 def model(folder: Path, version: str, seed: int, data: str, **manifest: Any) -> Artifact:
     dataset = {"uri": data, "version": VERSION, "rows": 500}
     split = {"kind": "hash", "holdout_share": 0.5}
-    return load_artifact(tiny_artifact(folder / version, version, seed, **{"dataset": dataset, "split": split, **manifest}))
+    return load_artifact(
+        tiny_artifact(folder / version, version, seed, **{"dataset": dataset, "split": split, **manifest})
+    )
 
 
 def test_the_first_model_is_promoted(tmp_path: Path) -> None:

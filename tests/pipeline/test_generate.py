@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.generate import BLOCK_ROWS, RAW_LAYOUT, generate
-from pipeline.generate.faults import FAULTS
-from pipeline.generate.model import Shares, listings_model
+from nightprice.errors import UsageError
 from transforms.clean import CleanedTable, clean
 from transforms.contract import FEATURES, Pricing
+from transforms.listings.generate import BLOCK_ROWS, RAW_LAYOUT, generate
+from transforms.listings.generate.faults import FAULTS
+from transforms.listings.generate.model import Shares, listings_model
 
 ROWS = 12_000
 
@@ -38,7 +38,9 @@ def test_layout_is_that_of_the_raw_files(made: tuple[dict[str, Any], pa.Table]) 
     assert len(RAW_LAYOUT) == 75
     assert raw.column_names == list(RAW_LAYOUT)
     assert len(raw) == ROWS == report["rows"]
-    assert {Path(file).name for file in report["files"]} == {f"listings-0000{shard}-of-00003.parquet" for shard in range(3)}
+    assert {Path(file).name for file in report["files"]} == {
+        f"listings-0000{shard}-of-00003.parquet" for shard in range(3)
+    }
 
 
 def test_every_bad_row_is_rejected_for_its_reason(made: tuple[dict[str, Any], pa.Table], cleaned: CleanedTable) -> None:
@@ -94,7 +96,9 @@ def test_mess_of_the_real_ones(made: tuple[dict[str, Any], pa.Table], column: st
     assert set(texts) <= set(made[1][column].to_pylist())
 
 
-def test_prices_of_a_thousand_and_more_are_printed_with_a_comma(made: tuple[dict[str, Any], pa.Table], cleaned: CleanedTable) -> None:
+def test_prices_of_a_thousand_and_more_are_printed_with_a_comma(
+    made: tuple[dict[str, Any], pa.Table], cleaned: CleanedTable
+) -> None:
     prices = [price for price in made[1]["price"].to_pylist() if price]
     assert any(re.fullmatch(r"\$1,[0-9]{3}\.00", price) for price in prices)
     assert not any(re.fullmatch(r"\$[0-9]{4,}\.00", price) for price in prices)
@@ -135,7 +139,11 @@ def test_shares_are_new_yorks(cleaned: CleanedTable, column: str) -> None:
 def test_price_follows_size_place_and_room(cleaned: CleanedTable) -> None:
     table = cleaned.accepted.to_pandas()
     medians = table.groupby(["neighbourhood", "room_type"]).price.median()
-    assert medians["Manhattan", "Entire home/apt"] > medians["Queens", "Entire home/apt"] > medians["Queens", "Private room"]
+    assert (
+        medians["Manhattan", "Entire home/apt"]
+        > medians["Queens", "Entire home/apt"]
+        > medians["Queens", "Private room"]
+    )
     entire = table[table.room_type == "Entire home/apt"]
     by_guests = entire.groupby("accommodates").price.median()
     assert by_guests[2] < by_guests[4] < by_guests[6]
@@ -180,13 +188,17 @@ def test_shares_draw_by_the_row_of_the_key() -> None:
 
 
 def test_a_model_learns_from_them_about_as_much_as_from_real_ones(tmp_path: Path) -> None:
-    """On as many real listings the same boosting reaches 0.67 to 0.70; the majority class is 0.41 here and 0.40 there."""
+    """On as many real listings the same boosting reaches 0.67 to 0.70; the majority class is 0.41 here and 0.40
+    there.
+    """
     import xgboost
 
     generate(20_000, tmp_path / "raw", bad_rows=0)
     table = clean(pq.read_table(tmp_path / "raw"), Pricing()).accepted
     codes = [
-        table[name].combine_chunks().dictionary_encode().indices if pa.types.is_string(table.schema.field(name).type) else table[name]
+        table[name].combine_chunks().dictionary_encode().indices
+        if pa.types.is_string(table.schema.field(name).type)
+        else table[name]
         for name in FEATURES
     ]
     matrix = np.stack([np.array(column.cast(pa.float32())) for column in codes], axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from pipeline.metrics import Counts, macro_f1, metrics, roc_auc, score_bins, summary
+from pipeline.evaluation.metrics import Counts, macro_f1, metrics, roc_auc, score_bins, summary
 
 LABELS = ("Low", "Mid", "High", "Lux")
 BOROUGHS = ("Bronx", "Queens", "Manhattan")
@@ -78,7 +78,9 @@ def test_unscorable_rows_survive_the_way_and_add_up() -> None:
 def test_a_report_by_example() -> None:
     # Given four rows, one Mid taken for High with the probability 0.6
     probabilities = np.array([[0.95, 0.05, 0, 0], [0, 0.4, 0.6, 0], [0, 0.8, 0.2, 0], [0, 0, 1, 0]], np.float32)
-    counts = Counts.of(probabilities, np.array([0, 1, 1, 2]), {"room_type": ["Shared room", "Hotel room", "Hotel room", "Hotel room"]})
+    counts = Counts.of(
+        probabilities, np.array([0, 1, 1, 2]), {"room_type": ["Shared room", "Hotel room", "Hotel room", "Hotel room"]}
+    )
     report = summary(counts, LABELS)
     assert report["confusion"] == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert report["per_class"]["Mid"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}

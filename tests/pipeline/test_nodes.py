@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline import nodes
-from pipeline.nodes import NodeError, check_nodes
+from pipeline.cluster import nodes
+from pipeline.cluster.nodes import NodeError, check_nodes
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 MEND = re.escape(". Free some space on the disk of that node, or run `ray stop` there, then try again.")
@@ -47,18 +47,24 @@ def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         check_nodes()
 
 
-def test_a_disk_that_ray_does_not_spill_to_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_ray_does_not_spill_to_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(nodes, "SPILL_SHARE", 0.0)
     with caplog.at_level(logging.WARNING):
         check_nodes()
 
     (record,) = caplog.records
-    assert re.fullmatch(r"On \S+ only [\d,]+ of [\d,]+ MiB are free: Ray spills no objects there\.", record.getMessage())
+    assert re.fullmatch(
+        r"On \S+ only [\d,]+ of [\d,]+ MiB are free: Ray spills no objects there\.", record.getMessage()
+    )
 
 
 def test_a_node_whose_processes_die_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "_free_and_total", dies)
-    with pytest.raises(NodeError, match=sentence("a process died as soon as it had started, as it does where the disk is full")):
+    with pytest.raises(
+        NodeError, match=sentence("a process died as soon as it had started, as it does where the disk is full")
+    ):
         check_nodes()
 
 

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from nightprice.errors import NightpriceError
 from pipeline.errors import GateRefused
 from pipeline.io import exactly
-from pipeline.io.base import read
+from pipeline.io.stores import read
 from pipeline.predict import predict
 from pipeline.settings import Settings
 from registry.errors import RegistryError
@@ -22,7 +23,6 @@ from tests.raw import listing, write_csv
 from tests.tiny_model import tiny_artifact
 from transforms.contract import clean_row
 from transforms.encode import encode_record
-from transforms.errors import NightpriceError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -39,8 +39,14 @@ def settings(tmp_path: Path) -> Settings:
 def test_every_row_is_scored_or_rejected(tmp_path: Path, settings: Settings) -> None:
     artifact = Registry(settings.registry).load("listing-price@champion")
     known = next(iter(artifact.vocabulary.neighbourhood))
-    good = [listing(number, neighbourhood_group_cleansed=known, accommodates=str(number), price=None) for number in range(1, 6)]
-    bad = [listing(6, neighbourhood_group_cleansed="Atlantis"), listing(7, neighbourhood_group_cleansed=known, latitude="100")]
+    good = [
+        listing(number, neighbourhood_group_cleansed=known, accommodates=str(number), price=None)
+        for number in range(1, 6)
+    ]
+    bad = [
+        listing(6, neighbourhood_group_cleansed="Atlantis"),
+        listing(7, neighbourhood_group_cleansed=known, latitude="100"),
+    ]
     source = write_csv(tmp_path / "raw.csv", [*good, *bad])
 
     manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
@@ -95,7 +101,12 @@ def test_too_many_rejected_rows_are_refused(tmp_path: Path, settings: Settings) 
 
 def test_an_alias_that_is_not_there_is_named(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(RegistryError, match='"champion"'):
-        predict("listing-price@champio", str(write_csv(tmp_path / "raw.csv", [listing(1)])), str(tmp_path / "scored"), settings)
+        predict(
+            "listing-price@champio",
+            str(write_csv(tmp_path / "raw.csv", [listing(1)])),
+            str(tmp_path / "scored"),
+            settings,
+        )
 
 
 def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings) -> None:
@@ -103,7 +114,9 @@ def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings)
     source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
     manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
 
-    rows = read(f"{tmp_path}/scored/versions/{manifest['version']}/accepted", exactly("id", "price_category")).take_all()
+    rows = read(
+        f"{tmp_path}/scored/versions/{manifest['version']}/accepted", exactly("id", "price_category")
+    ).take_all()
 
     assert rows[0]["id"] == 2**60 + 1
 
@@ -124,7 +137,14 @@ def test_a_block_that_kills_every_actor_is_an_error_and_not_tried_for_ever(
             return raw
 
     monkeypatch.setattr("pipeline.predict.Scorer", Deadly)
-    with pytest.raises(NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"):
-        predict("listing-price@champion", str(write_csv(tmp_path / "raw.csv", [listing(1)])), str(tmp_path / "scored"), settings)
+    with pytest.raises(
+        NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"
+    ):
+        predict(
+            "listing-price@champion",
+            str(write_csv(tmp_path / "raw.csv", [listing(1)])),
+            str(tmp_path / "scored"),
+            settings,
+        )
 
     assert tries.read_text() == "xxxx"

@@ -15,16 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from nightprice.errors import ContractError, NightpriceError
+from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
-from pipeline.io import base, files
-from pipeline.io.base import StoreError
-from pipeline.io.tasks import map_tables
+from pipeline.io import files
+from pipeline.io import stores as base
+from pipeline.io.stores import StoreError
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.raw import listing, table_of, write_csv, write_shards
 from tests.until import until
-from transforms.errors import ContractError, NightpriceError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,13 @@ def ids(dataset: Path) -> list[int]:
 
 
 def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -> None:
-    rows = [listing(1), listing(2, price="$1,234.00"), listing(3, price="ask"), listing(4, bathrooms_text="some"), listing(1)]
+    rows = [
+        listing(1),
+        listing(2, price="$1,234.00"),
+        listing(3, price="ask"),
+        listing(4, bathrooms_text="some"),
+        listing(1),
+    ]
     source = write_csv(tmp_path / "raw.csv.gz", rows)
     (tmp_path / "broken.csv").write_text(write_csv(tmp_path / "b.csv", [listing(5)]).read_text() + "6,oops\n")
     (tmp_path / "b.csv").unlink()
@@ -74,7 +81,8 @@ def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_pa
     live = process(str(tmp_path / "good.csv"), str(sink), Settings())
 
     with pytest.raises(
-        GateRefused, match=r"2 of 3 rows \(66\.7%\) were rejected, more than the 20\.0% allowed: price:(unparseable|missing) \(1\)"
+        GateRefused,
+        match=r"2 of 3 rows \(66\.7%\) were rejected, more than the 20\.0% allowed: price:(unparseable|missing) \(1\)",
     ) as caught:
         process(str(tmp_path / "bad.csv"), str(sink), Settings())
 
@@ -91,7 +99,9 @@ def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_pa
         ([listing(1, price="call me")], GateRefused, r"1 of 1 rows .* price:unparseable \(1\)"),
     ],
 )
-def test_a_source_without_use_leaves_nothing_live(tmp_path: Path, rows: list[dict[str, Any]], error: type[Exception], message: str) -> None:
+def test_a_source_without_use_leaves_nothing_live(
+    tmp_path: Path, rows: list[dict[str, Any]], error: type[Exception], message: str
+) -> None:
     write_csv(tmp_path / "raw.csv", rows)
 
     with pytest.raises(error, match=message):
@@ -105,7 +115,8 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "raw.csv").write_text("id,prise\n1,2\n")
 
     with pytest.raises(
-        ContractError, match=r'raw\.csv: column "neighbourhood_group_cleansed" or .* is missing\. .*Columns there: id, prise'
+        ContractError,
+        match=r'raw\.csv: column "neighbourhood_group_cleansed" or .* is missing\. .*Columns there: id, prise',
     ):
         process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
@@ -153,7 +164,9 @@ def test_a_worker_killed_mid_run_loses_and_duplicates_nothing(tmp_path: Path) ->
         yield block.slice(100)
 
     def deadly(uri: str, columns: base.Columns) -> ray.data.Dataset:
-        return files.read_files(uri.removeprefix("deadly://"), columns).map_batches(die_once, batch_size=None, batch_format="pyarrow")
+        return files.read_files(uri.removeprefix("deadly://"), columns).map_batches(
+            die_once, batch_size=None, batch_format="pyarrow"
+        )
 
     base.source("deadly")(deadly)
     manifest = process(f"deadly://{raw}", str(tmp_path / "dataset"), Settings())
@@ -174,8 +187,12 @@ def test_a_block_that_kills_every_worker_is_an_error_and_not_tried_for_ever(tmp_
         os.kill(os.getpid(), signal.SIGKILL)
         return block
 
-    base.source("poisonous")(lambda uri, columns: map_tables(files.read_files(uri.removeprefix("poisonous://"), columns), die))
-    with pytest.raises(NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"):
+    base.source("poisonous")(
+        lambda uri, columns: map_tables(files.read_files(uri.removeprefix("poisonous://"), columns), die)
+    )
+    with pytest.raises(
+        NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"
+    ):
         process(f"poisonous://{raw}", str(tmp_path / "dataset"), Settings())
 
     assert tries.read_text() == "xxxx"
@@ -185,10 +202,11 @@ def test_a_block_that_kills_every_worker_is_an_error_and_not_tried_for_ever(tmp_
 DRIVER = """
 import sys, time
 import pyarrow as pa
-from pipeline import session
+from pipeline.cluster import session
 session.start()
-from pipeline.io import base, files
-from pipeline.io.tasks import map_tables
+from pipeline.io import files
+from pipeline.io import stores as base
+from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.process import process
 from pipeline.settings import Settings
 files.SMALLEST_TASK_BYTES = 1
@@ -210,7 +228,9 @@ def test_a_driver_killed_mid_run_leaves_the_live_version_and_the_next_run_works(
     last = str(2**60 + 150)
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": str(ROOT)}
 
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(raw), str(sink), last], env=environment, stderr=subprocess.PIPE)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(raw), str(sink), last], env=environment, stderr=subprocess.PIPE
+    )
     try:
         until(partial(half_written, sink, live["version"]), driver)
     finally:
@@ -235,7 +255,9 @@ def mount(tmp_path: Path) -> Iterator[Any]:
     def make(options: str) -> Path:
         folder = tmp_path / f"mounted{len(mounted)}"
         folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
         mounted.append(folder)
@@ -248,7 +270,9 @@ def mount(tmp_path: Path) -> Iterator[Any]:
 
 def test_no_space_left_is_said_and_nothing_is_published(tmp_path: Path, mount: Any) -> None:
     folder = mount("size=64k")
-    table = table_of(listing(number, property_type=os.urandom(40).hex(), latitude=str(number / 1e6)) for number in range(5_000))
+    table = table_of(
+        listing(number, property_type=os.urandom(40).hex(), latitude=str(number / 1e6)) for number in range(5_000)
+    )
     pq.write_table(table, tmp_path / "raw.parquet")
 
     with pytest.raises(NightpriceError, match=r"No space left on the device.*nothing was published") as error:

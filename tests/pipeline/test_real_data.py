@@ -12,8 +12,8 @@ import pytest
 from pipeline.datasets import open_dataset
 from pipeline.process import process
 from pipeline.settings import Settings
-from transforms.amenities import amenities_from_text, has_amenity
 from transforms.contract import CATEGORY
+from transforms.listings.amenities import amenities_from_text, has_amenity
 
 FOLDER = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "."))
 CITIES = {
@@ -37,7 +37,9 @@ NOTEBOOK = {
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
-    pytest.mark.skipif("NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings"),
+    pytest.mark.skipif(
+        "NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings"
+    ),
 ]
 
 
@@ -47,7 +49,11 @@ def test_a_city_reconciles(city: str, tmp_path: Path) -> None:
 
     manifest = process(str(FOLDER / f"{city}.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
 
-    assert manifest["rows"] == {"read": rows, "accepted": rows - sum(reasons.values()), "rejected": sum(reasons.values())}
+    assert manifest["rows"] == {
+        "read": rows,
+        "accepted": rows - sum(reasons.values()),
+        "rejected": sum(reasons.values()),
+    }
     assert manifest["reasons"] == reasons
     assert manifest["warnings"] == {}
     folder = tmp_path / "dataset" / "versions" / manifest["version"]
@@ -65,7 +71,9 @@ def test_new_york_is_what_the_notebook_made_of_it_and_more(tmp_path: Path) -> No
     assert mine["price"].to_pylist() == theirs["price"].to_pylist()
     assert mine["bathrooms"].to_pylist() == theirs["bathrooms"].to_pylist()
     labels = ["Low", "Mid", "High", "Lux"]
-    for price, category, code in zip(mine["price"].to_pylist(), mine[CATEGORY].to_pylist(), theirs["category"].to_pylist(), strict=True):
+    for price, category, code in zip(
+        mine["price"].to_pylist(), mine[CATEGORY].to_pylist(), theirs["category"].to_pylist(), strict=True
+    ):
         # The notebook lost the class of prices of exactly 10: they are Low.
         assert category == ("Low" if price == 10 else labels[int(code)])
     for name, column in NOTEBOOK.items():
@@ -79,7 +87,9 @@ def test_no_amenity_of_the_notebook_is_missed(city: str) -> None:
     """Where the notebook's substring is not inside another word (a KitchenAid is no kitchen), the flag is set."""
     options = pyarrow.csv.ConvertOptions(include_columns=["amenities"])
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    texts = pyarrow.csv.read_csv(FOLDER / f"{city}.listings.csv.gz", parse_options=parse, convert_options=options)["amenities"].to_pylist()
+    texts = pyarrow.csv.read_csv(FOLDER / f"{city}.listings.csv.gz", parse_options=parse, convert_options=options)[
+        "amenities"
+    ].to_pylist()
 
     for name, word in NOTEBOOK.items():
         missed = [text for text in texts if word in text and not has_amenity(amenities_from_text(text), name)]

@@ -11,7 +11,9 @@ from pipeline.settings import Settings
 from pipeline.train import train
 
 ROOT = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")) / "nyc_2021-12-04"
-pytestmark = pytest.mark.skipif("NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings")
+pytestmark = pytest.mark.skipif(
+    "NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,13 @@ def folder(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, estimator: str) -> dict[str, Any]:
     ids = str(ROOT / "notebook_test_ids.csv")
-    result = train(str(folder / "data"), estimator=estimator, holdout_ids=ids, registry=str(folder / "registry"), settings=Settings())
+    result = train(
+        str(folder / "data"),
+        estimator=estimator,
+        holdout_ids=ids,
+        registry=str(folder / "registry"),
+        settings=Settings(),
+    )
     metrics: dict[str, Any] = result["metrics"]
     return metrics
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import charts, render_report
+from pipeline.evaluation.report import charts, render_report
 
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 BLOCKS = {"p", "h1", "h2", "h3", "th", "td", "dt", "dd", "caption", "summary", "text", "title", "small"}
@@ -57,7 +57,14 @@ class Page(HTMLParser):
 
 def model() -> dict[str, Any]:
     """The manifest of a model, as training writes it."""
-    metrics = {"accuracy": 0.7096, "macro_f1": 0.6528, "roc_auc": 0.8882, "log_loss": 0.6945, "ordinal_mae": 0.3085, "ece": 0.0209}
+    metrics = {
+        "accuracy": 0.7096,
+        "macro_f1": 0.6528,
+        "roc_auc": 0.8882,
+        "log_loss": 0.6945,
+        "ordinal_mae": 0.3085,
+        "ece": 0.0209,
+    }
     metrics["majority_accuracy"] = 0.4099
     return {
         "format": 1,
@@ -66,7 +73,11 @@ def model() -> dict[str, Any]:
         "created": "2026-11-23T13:45:00+00:00",
         "estimator": "xgboost",
         "features": ["neighbourhood", "room_type"],
-        "vocabulary": {"neighbourhood": {"Bronx": 1, "Brooklyn": 2}, "property_type": {}, "room_type": {"Private room": 2}},
+        "vocabulary": {
+            "neighbourhood": {"Bronx": 1, "Brooklyn": 2},
+            "property_type": {},
+            "room_type": {"Private room": 2},
+        },
         "pricing": {"bins": [90, 180, 400], "labels": LABELS, "minimum": 10},
         "labels": LABELS,
         "contract_version": 1,
@@ -78,7 +89,12 @@ def model() -> dict[str, Any]:
             "metrics": metrics,
             "confusion": [[1648, 292, 14, 1], [259, 1088, 261, 3], [41, 354, 554, 42], [6, 15, 99, 97]],
             "per_class": {
-                label: {"precision": 0.611 + i / 100, "recall": 0.522 + i / 100, "f1": 0.433 + i / 100, "support": support}
+                label: {
+                    "precision": 0.611 + i / 100,
+                    "recall": 0.522 + i / 100,
+                    "f1": 0.433 + i / 100,
+                    "support": support,
+                }
                 for i, (label, support) in enumerate(zip(LABELS, (1955, 1611, 991, 217), strict=True))
             },
             "calibration": [
@@ -151,7 +167,8 @@ def test_page_begins_with_what_the_model_is_worth() -> None:
 
     assert "listing-price@20261123T134500Z-1a2b3c" in text
     assert (
-        "Right for 71.0% (± 0.7) of 4,774 listings it had not seen, against 60.3% (the notebook's forest) and 41.0% (always “Low”)." in text
+        "Right for 71.0% (± 0.7) of 4,774 listings it had not seen, against 60.3% (the notebook's forest) and "
+        "41.0% (always “Low”)." in text
     )
     assert "23 November 2026, 13:45 UTC" in text
     assert "10.6 points better" in text
@@ -174,31 +191,49 @@ def test_models_of_the_comparison_are_named_in_full() -> None:
     manifest["comparison"][0]["rows"] = 4700
     fewer = Page(render_report(manifest, dataset())).text
 
-    assert "On 4,774 held-out rows. The notebook's forest is listing-price@20261120T090000Z-9c8b7a, on the same rows." in same
+    assert (
+        "On 4,774 held-out rows. The notebook's forest is listing-price@20261120T090000Z-9c8b7a, on the same rows."
+        in same
+    )
     assert "on the 4,700 of them that it can score." in fewer
 
 
 def _numbers(manifest: dict[str, Any], data: dict[str, Any]) -> list[str]:
     evaluation = manifest["evaluation"]
     three = [manifest["metrics"][name] for name in ("macro_f1", "roc_auc", "log_loss", "ordinal_mae", "ece")]
-    three += [value for other in manifest["comparison"] for name, value in other["metrics"].items() if name != "accuracy"]
+    three += [
+        value for other in manifest["comparison"] for name, value in other["metrics"].items() if name != "accuracy"
+    ]
     three += [line[name] for line in evaluation["per_class"].values() for name in ("precision", "recall", "f1")]
     shares = [manifest["metrics"]["accuracy"], *manifest["importance"].values()]
-    shares += [bin[name] for bin in evaluation["calibration"] if bin["rows"] for name in ("lower", "upper", "confidence", "accuracy")]
-    counts = [count for row in evaluation["confusion"] for count in row] + [line["support"] for line in evaluation["per_class"].values()]
+    shares += [
+        bin[name]
+        for bin in evaluation["calibration"]
+        if bin["rows"]
+        for name in ("lower", "upper", "confidence", "accuracy")
+    ]
+    counts = [count for row in evaluation["confusion"] for count in row] + [
+        line["support"] for line in evaluation["per_class"].values()
+    ]
     counts += [bin["rows"] for bin in evaluation["calibration"] if bin["rows"]]
     for segment in evaluation["segments"].values():
         shares += [line["accuracy"] for line in segment]
         counts += [line["rows"] for line in segment]
     for amounts in (evaluation["unscorable"], data["rows"], data["reasons"], data["warnings"]):
         counts += amounts.values()
-    return [f"{value:.3f}" for value in three] + [f"{share:.1%}" for share in shares] + [f"{count:,}" for count in counts]
+    return (
+        [f"{value:.3f}" for value in three] + [f"{share:.1%}" for share in shares] + [f"{count:,}" for count in counts]
+    )
 
 
 def test_every_number_appears() -> None:
     text = Page(render_report(model(), dataset())).text
 
-    missing = [number for number in _numbers(model(), dataset()) if not re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", text)]
+    missing = [
+        number
+        for number in _numbers(model(), dataset())
+        if not re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", text)
+    ]
 
     assert not missing
     for shown in (
@@ -272,16 +307,27 @@ def test_page_names_no_outside_address_and_runs_nothing() -> None:
 
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "img", "iframe", "object", "use", "base", "form"}
-    assert not [name for _, attributes in page.elements for name in attributes if name in ("src", "href", "xlink:href", "style", "action")]
+    assert not [
+        name
+        for _, attributes in page.elements
+        for name in attributes
+        if name in ("src", "href", "xlink:href", "style", "action")
+    ]
     assert page.style
     assert not re.search(r"url\(|@import|http|//", page.style)
-    assert {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"} in page.named("meta")
+    assert {
+        "http-equiv": "Content-Security-Policy",
+        "content": "default-src 'none'; style-src 'unsafe-inline'",
+    } in page.named("meta")
 
 
 def test_style_knows_dark_screens_and_paper() -> None:
     style = Page(render_report(model(), dataset())).style
 
-    light, dark = re.findall(r"--([a-z0-9-]+):", style.split("@media")[0]), re.findall(r"--([a-z0-9-]+):", style.split("@media")[1])
+    light, dark = (
+        re.findall(r"--([a-z0-9-]+):", style.split("@media")[0]),
+        re.findall(r"--([a-z0-9-]+):", style.split("@media")[1]),
+    )
     assert set(dark) == set(light)
     assert {f"q{step}" for step in range(charts.HEAT_STEPS)} < set(light)
     assert "@media print" in style

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline import resources
-from pipeline.resources import ResourcesError, await_cpu, await_workers
+from pipeline.cluster import resources
+from pipeline.cluster.resources import ResourcesError, await_cpu, await_workers
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -51,13 +51,16 @@ def test_workers_that_would_leave_no_cpu_to_read_are_refused(monkeypatch: pytest
         await_workers(2, 2.0, seconds=600)
 
 
-def test_more_workers_than_this_machine_has_cpus_are_refused_at_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_workers_than_this_machine_has_cpus_are_refused_at_once(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ResourcesError) as error:
         await_workers(50, 1.0, seconds=600)
 
     assert re.fullmatch(
-        "Nothing was started: it needs 51 CPUs: 1 for each of 50 training workers, and one to read their rows; but after 0 s the "
+        "Nothing was started: it needs 51 CPUs: 1 for each of 50 training workers, and one to read their rows; "
+        "but after 0 s the "
         r"cluster has 4 CPUs, 4 at most on one node, and \S+ of them free\. Give fewer --workers, set training_cpus lower, or add nodes\.",
         str(error.value),
     )
@@ -72,7 +75,9 @@ def test_a_cluster_that_may_grow_is_waited_for(in_cluster: None, caplog: pytest.
 
 
 def test_a_cluster_that_others_use_is_waited_for_and_then_given_up(in_cluster: None, holder: Any) -> None:
-    with pytest.raises(ResourcesError, match=r"needs one CPU for a task; but after 0\.5 s .* 0 of them free\. End other jobs"):
+    with pytest.raises(
+        ResourcesError, match=r"needs one CPU for a task; but after 0\.5 s .* 0 of them free\. End other jobs"
+    ):
         await_cpu(seconds=0.5)
 
 

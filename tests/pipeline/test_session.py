@@ -6,8 +6,8 @@ import pytest
 import ray
 from ray.data._internal.execution import streaming_executor_state
 
-from pipeline import session
-from transforms.errors import NightpriceError
+from nightprice.errors import NightpriceError
+from pipeline.cluster import session
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -15,7 +15,9 @@ def test_the_scheduler_waits_for_our_tick_and_no_longer() -> None:
     session.start()
 
     assert streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S == session.SCHEDULER_TICK_S
-    assert "timeout=WAIT_FOR_TASK_COMPLETION_TIMEOUT_S" in inspect.getsource(streaming_executor_state.process_completed_tasks)
+    assert "timeout=WAIT_FOR_TASK_COMPLETION_TIMEOUT_S" in inspect.getsource(
+        streaming_executor_state.process_completed_tasks
+    )
 
 
 def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,5 +28,7 @@ def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", slow)
 
-    with pytest.raises(NightpriceError, match=r"does not start on this machine: The current node timed out.* less busy"):
+    with pytest.raises(
+        NightpriceError, match=r"does not start on this machine: The current node timed out.* less busy"
+    ):
         session.start()

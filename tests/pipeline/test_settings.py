@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError
+from nightprice.errors import UsageError
 from pipeline.settings import Settings, load_settings, setting_names
 from transforms.contract import Pricing
 
@@ -123,7 +123,11 @@ def test_a_wrong_file_is_one_clear_sentence(content: str, parts: list[str]) -> N
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("NIGHTPRICE_SED", "1", ["There is no setting for the variable NIGHTPRICE_SED", 'Did you mean "NIGHTPRICE_SEED"?']),
+        (
+            "NIGHTPRICE_SED",
+            "1",
+            ["There is no setting for the variable NIGHTPRICE_SED", 'Did you mean "NIGHTPRICE_SEED"?'],
+        ),
         ("NIGHTPRICE_XGBOOST__MAX_DEPT", "1", ['Did you mean "NIGHTPRICE_XGBOOST__MAX_DEPTH"?']),
         ("NIGHTPRICE_SEED", "1.5", ["NIGHTPRICE_SEED: seed can't be '1.5'"]),
         ("NIGHTPRICE_XGBOOST", "deep", ["NIGHTPRICE_XGBOOST__MAX_DEPTH=8"]),
@@ -131,7 +135,9 @@ def test_a_wrong_file_is_one_clear_sentence(content: str, parts: list[str]) -> N
         ("NIGHTPRICE_SETTINGS", "gone.toml", ["NIGHTPRICE_SETTINGS names gone.toml", "no such file"]),
     ],
 )
-def test_a_wrong_variable_is_one_clear_sentence(name: str, value: str, parts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_variable_is_one_clear_sentence(
+    name: str, value: str, parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
 
     with pytest.raises(UsageError) as caught:

@@ -43,7 +43,11 @@ def test_a_model_that_travelled_is_checked_and_scores_where_its_folder_is_not(fo
 
 def test_a_model_knows_who_it_is(folder: Path) -> None:
     model = load_artifact(folder, threads=2)
-    assert (model.ref, model.labels, model.pricing) == (f"listing-price@{FIRST}", ("Low", "Mid", "High", "Lux"), Pricing())
+    assert (model.ref, model.labels, model.pricing) == (
+        f"listing-price@{FIRST}",
+        ("Low", "Mid", "High", "Lux"),
+        Pricing(),
+    )
     assert model.vocabulary.neighbourhood["Brooklyn"] == 4
     assert model.manifest["format"] == FORMAT
 
@@ -68,13 +72,17 @@ def test_a_changed_file_is_named(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match=rf"model: {name} has changed since the model was written\. Restore the file"):
+    with pytest.raises(
+        ArtifactError, match=rf"model: {name} has changed since the model was written\. Restore the file"
+    ):
         load_artifact(folder)
 
 
 def test_swapped_labels_are_seen(folder: Path) -> None:
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"Low"', '"X"').replace('"Lux"', '"Low"').replace('"X"', '"Lux"'))
+    (folder / "manifest.json").write_text(
+        text.replace('"Low"', '"X"').replace('"Lux"', '"Low"').replace('"X"', '"Lux"')
+    )
     with pytest.raises(ArtifactError, match=r"manifest\.json has changed"):
         load_artifact(folder)
 
@@ -116,7 +124,8 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
     with written_by("FORMAT", FORMAT + 1):
         folder = tiny_artifact(tmp_path / "model")
     with pytest.raises(
-        ArtifactError, match=rf"has the model format {FORMAT + 1}, this nightprice reads up to {FORMAT}\. Upgrade nightprice\."
+        ArtifactError,
+        match=rf"has the model format {FORMAT + 1}, this nightprice reads up to {FORMAT}\. Upgrade nightprice\.",
     ):
         load_artifact(folder)
 
@@ -126,7 +135,10 @@ def test_another_contract_names_both_and_the_mend(tmp_path: Path, step: int, men
     theirs = CONTRACT_VERSION + step
     with written_by("CONTRACT_VERSION", theirs):
         folder = tiny_artifact(tmp_path / "model", contract_version=theirs)
-    with pytest.raises(ArtifactError, match=rf"trained on contract {theirs} of a listing, this nightprice has {CONTRACT_VERSION}\. {mend}"):
+    with pytest.raises(
+        ArtifactError,
+        match=rf"trained on contract {theirs} of a listing, this nightprice has {CONTRACT_VERSION}\. {mend}",
+    ):
         load_artifact(folder)
 
 
@@ -150,7 +162,9 @@ def test_the_tolerance_is_not_zero(tmp_path: Path) -> None:
 def _write(folder: Path, onnx: bytes, **manifest: Any) -> Path:
     golden = np.full((5, 4), 0.25, np.float32)
     whole = {**tiny_manifest(), **manifest}
-    write_artifact(folder, manifest=whole, onnx=onnx, golden_features=golden_rows(), golden_probabilities=golden, files={})
+    write_artifact(
+        folder, manifest=whole, onnx=onnx, golden_features=golden_rows(), golden_probabilities=golden, files={}
+    )
     return folder
 
 
@@ -159,7 +173,10 @@ def _write(folder: Path, onnx: bytes, **manifest: Any) -> Path:
     [
         (b"no model", r"ONNX Runtime can't load model\.onnx"),
         (tiny_onnx(np.zeros((5, 4), np.float32)), r"model\.onnx can't score the golden rows"),
-        (tiny_onnx(np.zeros((17, 3), np.float32)), r"model\.onnx gives \[5, 3\] probabilities, golden\.json has \[5, 4\]"),
+        (
+            tiny_onnx(np.zeros((17, 3), np.float32)),
+            r"model\.onnx gives \[5, 3\] probabilities, golden\.json has \[5, 4\]",
+        ),
     ],
 )
 def test_a_model_that_can_not_score_is_refused(tmp_path: Path, onnx: bytes, problem: str) -> None:
@@ -192,14 +209,21 @@ def test_an_incomplete_manifest_is_not_written(tmp_path: Path) -> None:
     manifest = {key: value for key, value in tiny_manifest().items() if key != "vocabulary"}
     golden = golden_rows()[:, :4]
     with pytest.raises(ArtifactError, match="incomplete: vocabulary"):
-        write_artifact(tmp_path / "x", manifest=manifest, onnx=b"", golden_features=golden, golden_probabilities=golden, files={})
+        write_artifact(
+            tmp_path / "x", manifest=manifest, onnx=b"", golden_features=golden, golden_probabilities=golden, files={}
+        )
 
 
 def test_a_file_can_not_leave_its_folder(tmp_path: Path) -> None:
     golden = golden_rows()[:, :4]
     with pytest.raises(ArtifactError, match=r'"\.\./x" is no file name for a model'):
         write_artifact(
-            tmp_path / "m", manifest=tiny_manifest(), onnx=b"", golden_features=golden, golden_probabilities=golden, files={"../x": b""}
+            tmp_path / "m",
+            manifest=tiny_manifest(),
+            onnx=b"",
+            golden_features=golden,
+            golden_probabilities=golden,
+            files={"../x": b""},
         )
 
 
@@ -207,7 +231,9 @@ def test_a_full_disk_is_said_and_leaves_no_model(tmp_path: Path) -> None:
     soft, hard = getrlimit(RLIMIT_FSIZE)
     setrlimit(RLIMIT_FSIZE, (1500, hard))  # the model is smaller, its manifest is not
     try:
-        with pytest.raises(ArtifactError, match=r"model can't be written \(File too large\)\. Check its rights and the space left"):
+        with pytest.raises(
+            ArtifactError, match=r"model can't be written \(File too large\)\. Check its rights and the space left"
+        ):
             tiny_artifact(tmp_path / "model")
     finally:
         setrlimit(RLIMIT_FSIZE, (soft, hard))

@@ -45,7 +45,9 @@ def test_a_version_is_downloaded_once(registry: Registry, cache: Path) -> None:
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"x"), Path.unlink])
 @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
-def test_a_damaged_copy_is_fetched_again(registry: Registry, damage: object, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_copy_is_fetched_again(
+    registry: Registry, damage: object, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     model = registry.load(REF)
     assert callable(damage)
     damage(model.folder / name)
@@ -62,7 +64,9 @@ def test_two_registries_do_not_mix_their_versions(registry: Registry, s3: Bucket
     assert other.load(REF).folder != registry.load(REF).folder
 
 
-def test_a_registry_that_was_made_anew_is_not_served_from_the_old_copy(registry: Registry, s3: Bucket, tmp_path: Path) -> None:
+def test_a_registry_that_was_made_anew_is_not_served_from_the_old_copy(
+    registry: Registry, s3: Bucket, tmp_path: Path
+) -> None:
     registry.load(REF)
     store = from_url(s3.uri)
     obstore.delete(store, [item["path"] for item in obstore.list(store).collect()])
@@ -93,5 +97,7 @@ def test_a_missing_file_is_named_by_its_address(registry: Registry, s3: Bucket) 
 
 def test_a_cache_that_can_not_be_written_is_said(registry: Registry, s3: Bucket, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtifactError, match=r"The model cache .* can't be written \(Not a directory\)\. Check its rights"):
+    with pytest.raises(
+        ArtifactError, match=r"The model cache .* can't be written \(Not a directory\)\. Check its rights"
+    ):
         Registry(s3.uri, tmp_path / "file").load(REF)

@@ -69,7 +69,9 @@ def test_a_first_publication_that_breaks_off_is_told_from_a_wrong_name(
     registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Store.create
-    monkeypatch.setattr(Store, "create", lambda store, path, content: not path.endswith(MANIFEST) and create(store, path, content))
+    monkeypatch.setattr(
+        Store, "create", lambda store, path, content: not path.endswith(MANIFEST) and create(store, path, content)
+    )
     with pytest.raises(ConflictError):
         publish(FIRST)
 
@@ -113,7 +115,9 @@ def test_a_model_is_published_under_its_own_name(registry: Registry, tmp_path: P
         registry.publish(tiny_artifact(tmp_path / "model"), "other")
 
 
-@pytest.mark.parametrize(("entry", "problem"), [({"version": "latest"}, "can't name a version"), ({"name": "a/b"}, "can't name a model")])
+@pytest.mark.parametrize(
+    ("entry", "problem"), [({"version": "latest"}, "can't name a version"), ({"name": "a/b"}, "can't name a model")]
+)
 def test_names_fit_into_a_path(registry: Registry, tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
     with pytest.raises(RegistryError, match=problem):
         registry.publish(tiny_artifact(tmp_path / "model", **entry), entry.get("name", NAME))
@@ -125,12 +129,20 @@ def test_names_fit_into_a_path(registry: Registry, tmp_path: Path, entry: dict[s
 @pytest.mark.parametrize(
     ("ref", "message"),
     [
-        ("listing-prise@champion", 'holds no model "listing-prise". Did you mean "listing-price"? It holds listing-price.'),
-        ("listing-price@champoin", '"listing-price" has no alias "champoin". Did you mean "champion"? It has champion.'),
+        (
+            "listing-prise@champion",
+            'holds no model "listing-prise". Did you mean "listing-price"? It holds listing-price.',
+        ),
+        (
+            "listing-price@champoin",
+            '"listing-price" has no alias "champoin". Did you mean "champion"? It has champion.',
+        ),
         (f"listing-price@{FIRST[:-1]}b", f'has no version "{FIRST[:-1]}b". Did you mean "{FIRST}"? Newest: {FIRST}.'),
     ],
 )
-def test_what_is_not_there_is_named_with_the_closest_match(registry: Registry, publish: Publish, ref: str, message: str) -> None:
+def test_what_is_not_there_is_named_with_the_closest_match(
+    registry: Registry, publish: Publish, ref: str, message: str
+) -> None:
     registry.promote(NAME, publish(), "champion", "first")
     for action in (registry.resolve, registry.load, registry.manifest):
         with pytest.raises(RegistryError) as error:
@@ -181,7 +193,10 @@ def test_aliases_do_not_touch_each_other(registry: Registry, publish: Publish) -
     publish(SECOND)
     registry.promote(NAME, FIRST, "champion", "")
     registry.promote(NAME, SECOND, "challenger", "")
-    assert {alias: record.version for alias, record in registry.aliases(NAME).items()} == {"champion": FIRST, "challenger": SECOND}
+    assert {alias: record.version for alias, record in registry.aliases(NAME).items()} == {
+        "champion": FIRST,
+        "challenger": SECOND,
+    }
     assert registry.promote(NAME, "challenger", "champion", "it won").version == SECOND
 
 
@@ -231,7 +246,13 @@ def test_two_rollbacks_lead_two_versions_back_and_then_there_is_nothing(registry
     with pytest.raises(RegistryError, match=rf"{NAME}@champion can't go back: {FIRST} is the first version"):
         registry.rollback(NAME, "champion", "")
     newest = registry.history(NAME, "champion")[0]
-    assert (newest.number, newest.version, newest.previous, newest.action, newest.why) == (5, FIRST, SECOND, "rollback", "bad")
+    assert (newest.number, newest.version, newest.previous, newest.action, newest.why) == (
+        5,
+        FIRST,
+        SECOND,
+        "rollback",
+        "bad",
+    )
 
 
 def test_a_rollback_after_a_promotion_skips_what_was_rolled_back(registry: Registry, publish: Publish) -> None:
@@ -242,14 +263,18 @@ def test_a_rollback_after_a_promotion_skips_what_was_rolled_back(registry: Regis
     assert registry.rollback(NAME, "champion", "THIRD is bad too").version == FIRST
 
 
-def test_a_rollback_does_not_hang_on_a_version_that_can_not_be_loaded_here(registry: Registry, publish: Publish, address: str) -> None:
+def test_a_rollback_does_not_hang_on_a_version_that_can_not_be_loaded_here(
+    registry: Registry, publish: Publish, address: str
+) -> None:
     registry.promote(NAME, publish(FIRST), "champion", "")
     registry.promote(NAME, publish(SECOND), "champion", "")
     overwrite(address, f"{NAME}/versions/{FIRST}/model.onnx", b"")
     assert registry.rollback(NAME, "champion", "").version == FIRST
 
 
-def test_a_rollback_to_a_version_that_was_deleted_is_refused(registry: Registry, publish: Publish, address: str) -> None:
+def test_a_rollback_to_a_version_that_was_deleted_is_refused(
+    registry: Registry, publish: Publish, address: str
+) -> None:
     registry.promote(NAME, publish(FIRST), "champion", "")
     second = registry.promote(NAME, publish(SECOND), "champion", "")
     obstore.delete(opened(address), f"{NAME}/versions/{FIRST}/manifest.json")

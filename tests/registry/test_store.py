@@ -45,7 +45,9 @@ def test_a_folder_can_be_written_in_several_ways(tmp_path: Path, monkeypatch: py
 
 
 def test_reading_a_registry_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match=r"There is no registry at .*/none\. Train a model into it first, or name another"):
+    with pytest.raises(
+        RegistryError, match=r"There is no registry at .*/none\. Train a model into it first, or name another"
+    ):
         Registry(str(tmp_path / "none")).versions(NAME)
     assert not (tmp_path / "none").exists()
 
@@ -64,7 +66,9 @@ def test_a_folder_without_rights() -> None:
         model = tiny_artifact(Path(folder) / "model")
         with (
             as_nobody(),
-            pytest.raises(RegistryError, match=r"registry must not be (read|written) with the rights at hand: .*Permission denied"),
+            pytest.raises(
+                RegistryError, match=r"registry must not be (read|written) with the rights at hand: .*Permission denied"
+            ),
         ):
             Registry(f"{folder}/registry").publish(model, NAME)
 
@@ -88,7 +92,8 @@ def test_a_full_disk_publishes_nothing(tmp_path: Path) -> None:
     setrlimit(RLIMIT_FSIZE, (1500, hard))
     try:
         with pytest.raises(
-            RegistryError, match=r"could not be written: .*File too large.* Check its rights and the space left on its disk\."
+            RegistryError,
+            match=r"could not be written: .*File too large.* Check its rights and the space left on its disk\.",
         ):
             registry.publish(model, NAME)
     finally:
@@ -107,7 +112,9 @@ def test_a_bucket_that_does_not_exist(s3: Bucket, tmp_path: Path) -> None:
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(UnreachableError, match=r"s3://bucket/x could not be read: .* Check the address, or try again\."):
+    with pytest.raises(
+        UnreachableError, match=r"s3://bucket/x could not be read: .* Check the address, or try again\."
+    ):
         Registry("s3://bucket/x").names()
 
 
@@ -142,7 +149,9 @@ def answering(answer: Answer) -> Iterator[str]:
     ("status", "error", "message"),
     [(403, RegistryError, "must not be read with the rights at hand"), (503, UnreachableError, "could not be read")],
 )
-def test_a_store_that_refuses(status: int, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_refuses(
+    status: int, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with answering(lambda request: request.send_error(status)) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(error, match=message):
@@ -162,7 +171,9 @@ def test_a_store_that_never_answers_is_an_error_after_a_bounded_time(monkeypatch
 
     with answering(stay_silent) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        with pytest.raises(UnreachableError, match=r"s3://bucket/x could not be read: It does not answer\. Check the address"):
+        with pytest.raises(
+            UnreachableError, match=r"s3://bucket/x could not be read: It does not answer\. Check the address"
+        ):
             Registry("s3://bucket/x").resolve(f"{NAME}@champion")
         with pytest.raises(UnreachableError, match="could not be written: It does not answer"):
             Store("s3://bucket/x").create("a", b"content")

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from serve_app.api import Api
-from serve_app.follow import Follower
+from serve_app.http.api import Api
+from serve_app.http.wire import ARROW
+from serve_app.model.reloader import Follower
 from serve_app.options import ServeOptions
-from serve_app.wire import ARROW
 
 URL = "http://nightprice"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from registry.registry import Registry
-from serve_app.follow import Follower
+from serve_app.model.reloader import Follower
 from tests.serve_app.client import Client, client_of
 from tests.serve_app.models import boosted_artifact
 from tests.serve_app.server import served

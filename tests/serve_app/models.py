@@ -29,7 +29,12 @@ def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: 
     onnx, booster, golden, expected = _boosted(seed, rounds)
     manifest = {**tiny_manifest(version), "vocabulary": VOCABULARY.as_json()}
     write_artifact(
-        folder, manifest=manifest, onnx=onnx, golden_features=golden, golden_probabilities=expected, files={BOOSTER_FILE: booster}
+        folder,
+        manifest=manifest,
+        onnx=onnx,
+        golden_features=golden,
+        golden_probabilities=expected,
+        files={BOOSTER_FILE: booster},
     )
     return folder
 
@@ -39,7 +44,14 @@ def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
     table = accepted_listings(2_000, seed)
     features = encode_table(table, VOCABULARY)
     labels = np.array([Pricing().labels.index(label) for label in table[CATEGORY].to_pylist()])
-    parameters = {"objective": "multi:softprob", "num_class": 4, "max_depth": 5, "nthread": 1, "base_score": 0.5, "seed": seed}
+    parameters = {
+        "objective": "multi:softprob",
+        "num_class": 4,
+        "max_depth": 5,
+        "nthread": 1,
+        "base_score": 0.5,
+        "seed": seed,
+    }
     booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), rounds)
     golden = features[:20]
     return booster_to_onnx(booster, 4), bytes(booster.save_raw("ubj")), golden, booster.inplace_predict(golden)

@@ -18,7 +18,7 @@ import psutil
 
 from serve_app.options import variable
 from tests.until import await_that
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180
@@ -60,7 +60,9 @@ class Service:
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, list[str]], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request(method, path, None if body is None else json.dumps(body), self.headers if headers is None else headers)
+        connection.request(
+            method, path, None if body is None else json.dumps(body), self.headers if headers is None else headers
+        )
         answer = connection.getresponse()
         answered: dict[str, list[str]] = {}
         for name, value in answer.getheaders():
@@ -128,13 +130,20 @@ def free_port() -> int:
 
 
 def launch(variables: Mapping[str, str] | None = None, files: int | None = None, **options: Any) -> Service:
-    """`nightprice serve` on a free port, with options of the service, other variables of the environment, and so many files at most."""
+    """`nightprice serve` on a free port, with options of the service, other variables of the environment, and so
+    many files at most.
+    """
     port = options.setdefault("port", free_port())
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment |= {variable(name): str(value) for name, value in options.items()} | {"PYTHONPATH": str(ROOT), **(variables or {})}
+    environment |= {variable(name): str(value) for name, value in options.items()} | {
+        "PYTHONPATH": str(ROOT),
+        **(variables or {}),
+    }
     limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
     arguments = [*limited, sys.executable, "-m", "pipeline", "serve"]
-    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/"
+    )
     return Service(process, port, options.get("api_keys"))
 
 
@@ -161,7 +170,9 @@ def prediction(headers: Mapping[str, str]) -> bytes:
     """A request for one prediction, as it goes over the wire."""
     body = json.dumps(EXAMPLE)
     heads = {"host": "x", **headers, "content-length": str(len(body))}
-    return "\r\n".join(["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", body]).encode()
+    return "\r\n".join(
+        ["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", body]
+    ).encode()
 
 
 class Load:
@@ -181,7 +192,10 @@ class Load:
     def await_model(self, ref: str, seconds: float = 60) -> None:
         """Until the next answers all come from a model: from every replica, as callers are spread over them."""
         self._await(
-            lambda since: len(self.answers) >= since + IN_A_ROW and all(model == ref for _, model in self.answers[-IN_A_ROW:]), seconds
+            lambda since: (
+                len(self.answers) >= since + IN_A_ROW and all(model == ref for _, model in self.answers[-IN_A_ROW:])
+            ),
+            seconds,
         )
 
     def _await(self, condition: Callable[[int], bool], seconds: float) -> None:
@@ -196,7 +210,8 @@ class Load:
             thread.join(30)
 
     def _call(self, port: int, headers: Mapping[str, str]) -> None:
-        # Head and body at once, as fast clients do: http.client would send two packets, and the replica would wait in between.
+        # Head and body at once, as fast clients do: http.client would send two packets, and the replica would
+        # wait in between.
         request, connection = prediction(headers), None
         while not self._stopping.is_set():
             try:
@@ -205,7 +220,9 @@ class Load:
                 answer = http.client.HTTPResponse(connection, method="POST")
                 answer.begin()
                 content = answer.read()
-                self.answers.append((answer.status, json.loads(content)["model"] if answer.status == 200 else content.decode()))
+                self.answers.append(
+                    (answer.status, json.loads(content)["model"] if answer.status == 200 else content.decode())
+                )
             except (OSError, http.client.HTTPException) as error:
                 self.answers.append((0, repr(error)))
             else:

@@ -14,18 +14,18 @@ import pyarrow as pa
 import pytest
 
 from registry.registry import Registry
-from serve_app.api import Api
-from serve_app.follow import Follower
+from serve_app.http.api import Api
+from serve_app.http.wire import ARROW
 from serve_app.metrics import NoMetrics
+from serve_app.model.reloader import Follower
 from serve_app.options import ServeOptions
-from serve_app.streams import PROBLEMS
-from serve_app.wire import ARROW
+from serve_app.protocols.arrow import PROBLEMS
 from tests.listings import accepted_listings
 from tests.serve_app.client import Client, client_of
 from tests.serve_app.models import as_listings
 from tests.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 KEY = "a-key-of-some-length"
 
@@ -63,20 +63,27 @@ def test_single_batch_and_arrow_agree_to_the_last_bit(client: Client) -> None:
     assert arrow[CATEGORY].to_pylist() == [result[CATEGORY] for result in many]
     for label in Pricing().labels:
         assert np.array_equal(
-            arrow[f"probability_{label}"].to_numpy(), np.array([result["probabilities"][label] for result in many], np.float32)
+            arrow[f"probability_{label}"].to_numpy(),
+            np.array([result["probabilities"][label] for result in many], np.float32),
         )
     assert set(arrow["model"].to_pylist()) == {f"listing-price@{FIRST}"}
     assert arrow[PROBLEMS].null_count == 300
 
 
 def test_a_wrong_listing_is_told_everything(client: Client) -> None:
-    answer = client.post("/v1/predict", {**EXAMPLE, "room_type": "Entire home", "beds": -1, "bath": 2}, headers={"x-request-id": "me-1"})
+    answer = client.post(
+        "/v1/predict", {**EXAMPLE, "room_type": "Entire home", "beds": -1, "bath": 2}, headers={"x-request-id": "me-1"}
+    )
 
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert (error["code"], error["request_id"], answer.headers["x-request-id"]) == ("invalid_listing", "me-1", "me-1")
     assert error["message"] == "3 fields are wrong: room_type, beds, bath."
-    assert [problem["reason"] for problem in error["problems"]] == ["room_type:not_allowed", "beds:out_of_range", "bath:unknown_field"]
+    assert [problem["reason"] for problem in error["problems"]] == [
+        "room_type:not_allowed",
+        "beds:out_of_range",
+        "bath:unknown_field",
+    ]
     assert 'Did you mean "Entire home/apt"?' in error["problems"][0]["message"]
 
 
@@ -113,11 +120,18 @@ def test_wrong_fields_are_counted_by_every_way_in(follower: Follower) -> None:
 
     assert counted("/v1/predict", json=wrong) == counted("/v1/explain", json=wrong) == {"beds:out_of_range": 1}
     assert counted("/v1/predict/batch", json={"listings": [wrong, wrong, EXAMPLE]}) == {"beds:out_of_range": 2}
-    assert counted("/v1/predict/batch", content=stream(rows), headers={"content-type": ARROW}) == {"beds:out_of_range": 2}
-    one_unknown = counted("/v1/predict/batch", content=stream(rows.append_column("bed", rows["beds"])), headers={"content-type": ARROW})
+    assert counted("/v1/predict/batch", content=stream(rows), headers={"content-type": ARROW}) == {
+        "beds:out_of_range": 2
+    }
+    one_unknown = counted(
+        "/v1/predict/batch", content=stream(rows.append_column("bed", rows["beds"])), headers={"content-type": ARROW}
+    )
     assert one_unknown == {"bed:unknown_field": 1}
     assert counted("/v2/models/listing-price/infer", json={"inputs": tensors})["bed:unknown_field"] == 1
-    whole = [{"name": name, "datatype": datatype_of(value), "shape": [2], "data": [value] * 2} for name, value in wrong.items()]
+    whole = [
+        {"name": name, "datatype": datatype_of(value), "shape": [2], "data": [value] * 2}
+        for name, value in wrong.items()
+    ]
     assert counted("/v2/models/listing-price/infer", json={"inputs": whole}) == {"beds:out_of_range": 2}
 
 
@@ -126,7 +140,9 @@ def datatype_of(value: Any) -> str:
 
 
 def test_amenities_that_lie_behind_a_null_are_nobodys(client: Client) -> None:
-    rows = pa.Table.from_pylist([{name: value for name, value in EXAMPLE.items() if name not in ("tv", "elevator", "internet")}] * 2)
+    rows = pa.Table.from_pylist(
+        [{name: value for name, value in EXAMPLE.items() if name not in ("tv", "elevator", "internet")}] * 2
+    )
     behind = pa.ListArray.from_arrays([0, 1, 2], ["Kitchen", "TV"], mask=pa.array([True, False]))
 
     def scored(amenities: pa.Array) -> Any:
@@ -161,7 +177,9 @@ def test_wrong_rows_of_a_stream_say_why(client: Client) -> None:
 def test_explain_adds_the_contributions(client: Client) -> None:
     body = client.post("/v1/explain", EXAMPLE).json()
 
-    assert {key: body[key] for key in ("id", CATEGORY, "probabilities", "model")} == client.post("/v1/predict", EXAMPLE).json()
+    assert {key: body[key] for key in ("id", CATEGORY, "probabilities", "model")} == client.post(
+        "/v1/predict", EXAMPLE
+    ).json()
     assert list(body["contributions"]) == list(Pricing().labels)
     assert list(body["contributions"]["Lux"]) == list(FEATURES)
 
@@ -287,7 +305,10 @@ def test_keys(make_client: Callable[..., Client], caplog: pytest.LogCaptureFixtu
     assert closed.post("/v2/models/listing-price/infer", {}).status_code == 401
 
     assert closed.post("/v1/predict", EXAMPLE, headers={"x-api-key": KEY}).status_code == 200
-    assert closed.post("/v1/predict", EXAMPLE, headers={"authorization": "bearer another-key-of-a-caller"}).status_code == 200
+    assert (
+        closed.post("/v1/predict", EXAMPLE, headers={"authorization": "bearer another-key-of-a-caller"}).status_code
+        == 200
+    )
     for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
         assert closed.get(path).status_code == 200
     assert KEY not in caplog.text
@@ -303,14 +324,18 @@ def test_too_much_large_work_is_refused_while_single_rows_are_answered(
         assert end.wait(20)
         return {}
 
-    monkeypatch.setattr("serve_app.predictor.Predictor.explain", explain)
+    monkeypatch.setattr("serve_app.model.predictor.Predictor.explain", explain)
     narrow = make_client(max_ongoing_requests=1, max_queued_requests=0)
 
     with ThreadPoolExecutor(1) as caller:
         first = caller.submit(narrow.post, "/v1/explain", EXAMPLE)
         assert began.wait(20)
         refused = narrow.post("/v1/explain", EXAMPLE)
-        assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (503, "overloaded", "1")
+        assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (
+            503,
+            "overloaded",
+            "1",
+        )
         assert narrow.post("/v1/predict", EXAMPLE).status_code == 200
         # Large is a long body, and a short one of many rows.
         assert narrow.post("/v1/predict", {**EXAMPLE, "amenities": ["TV"] * 2_000}).status_code == 503
@@ -324,7 +349,10 @@ def test_too_much_large_work_is_refused_while_single_rows_are_answered(
 def test_small_requests_that_wait_together_are_answered_up_to_a_number(make_client: Callable[..., Client]) -> None:
     narrow = make_client(max_small_requests=3)
     large = {"listings": [EXAMPLE] * 50}
-    bodies = [("/v1/predict", EXAMPLE)] * 5 + [("/v1/predict/batch", {"listings": [EXAMPLE]}), ("/v1/predict/batch", large)]
+    bodies = [("/v1/predict", EXAMPLE)] * 5 + [
+        ("/v1/predict/batch", {"listings": [EXAMPLE]}),
+        ("/v1/predict/batch", large),
+    ]
 
     answers = narrow.post_at_once(bodies)
 
@@ -339,11 +367,13 @@ def test_unknown_paths_and_methods(client: Client) -> None:
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
-def test_a_fault_of_ours_tells_nothing(client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_tells_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("secret path /srv/models")
 
-    monkeypatch.setattr("serve_app.predictor.Predictor.predict", fail)
+    monkeypatch.setattr("serve_app.model.predictor.Predictor.predict", fail)
 
     answer = client.post("/v1/predict", EXAMPLE, headers={"x-request-id": "me-2"})
 
@@ -369,7 +399,15 @@ def test_the_document_is_true_to_the_contract(client: Client) -> None:
     assert client.api.openapi() == document
     schema = document["components"]["schemas"]["Listing"]
     jsonschema.validate(EXAMPLE, schema)
-    for wrong in ({"tv": 2}, {"room_type": "Flat"}, {"accommodates": 65}, {"beds": "2"}, {"price": 1}, {"id": 0}, {"neighbourhood": " "}):
+    for wrong in (
+        {"tv": 2},
+        {"room_type": "Flat"},
+        {"accommodates": 65},
+        {"beds": "2"},
+        {"price": 1},
+        {"id": 0},
+        {"neighbourhood": " "},
+    ):
         assert client.post("/v1/predict", {**EXAMPLE, **wrong}).status_code == 422
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**EXAMPLE, **wrong}, schema)

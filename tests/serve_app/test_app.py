@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from serve_app.app import Prediction, seen_by_autoscaling
-from serve_app.follow import Follower
+from serve_app.http.middleware import Shortcut
 from serve_app.metrics import NoMetrics
-from serve_app.middleware import Shortcut
+from serve_app.model.reloader import Follower
 from serve_app.options import ServeOptions
 
 

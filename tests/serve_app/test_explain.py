@@ -11,9 +11,9 @@ import xgboost
 
 from registry.artifact import load_artifact
 from registry.errors import ArtifactError
-from serve_app import ubjson
-from serve_app.explain import Explainer
-from serve_app.shap import Trees
+from serve_app.model import ubjson
+from serve_app.model.explain import Explainer
+from serve_app.model.shap import Trees
 from tests.serve_app.models import boosted_artifact
 from tests.test_imports import ROOT, TRAINING
 from transforms.contract import FEATURES
@@ -22,12 +22,21 @@ FIELDS = len(FEATURES)
 
 
 def booster(depth: int, rounds: int, rows: int = 3_000, **parameters: Any) -> tuple[xgboost.Booster, Any]:
-    """A booster of four categories, and its rows: few distinct values, so that many meet a threshold, one in five missing."""
+    """A booster of four categories, and its rows: few distinct values, so that many meet a threshold, one in five
+    missing.
+    """
     random = np.random.default_rng(depth)
     features = random.integers(0, 6, (rows, FIELDS)).astype(np.float32)
     labels = (features[:, 0] + features[:, 1] * (features[:, 2] > 2) + random.integers(0, 2, rows)).astype(int) % 4
     features[random.random(features.shape) < 0.2] = np.nan
-    options = {"objective": "multi:softprob", "num_class": 4, "base_score": 0.5, "max_depth": depth, "nthread": 1, **parameters}
+    options = {
+        "objective": "multi:softprob",
+        "num_class": 4,
+        "base_score": 0.5,
+        "max_depth": depth,
+        "nthread": 1,
+        **parameters,
+    }
     return xgboost.train(options, xgboost.DMatrix(features, labels), rounds), features
 
 
@@ -80,7 +89,9 @@ def test_numbers_of_one_type_are_an_array() -> None:
     assert ubjson.loads(b"[$d#i\x01\x3f\x80\x00\x00").tolist() == [1.0]
 
 
-@pytest.mark.parametrize("document", [b"", b"[", b"{i\x05ab", b"Si\x09short", b"[$d#i\x02\x00", b"?", b"SSi\x01a", b"Si\xff"])
+@pytest.mark.parametrize(
+    "document", [b"", b"[", b"{i\x05ab", b"Si\x09short", b"[$d#i\x02\x00", b"?", b"SSi\x01a", b"Si\xff"]
+)
 def test_what_is_no_ubjson_is_refused(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"breaks off|marker|whole number"):
         ubjson.loads(document)
@@ -90,13 +101,18 @@ def test_the_service_needs_no_training_library(tmp_path: Path) -> None:
     """As in the image `serving`: there, none of them is installed."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({sorted(TRAINING | {'scipy', 'joblib'})!r}))\n"
-        "import pipeline.cli, serve_app.run, serve_app.app\n"
-        "from registry.artifact import load_artifact; from serve_app.predictor import Predictor; from transforms.example import EXAMPLE\n"
+        "import pipeline.cli.commands, serve_app.deployment.run, serve_app.app\n"
+        "from registry.artifact import load_artifact; from serve_app.model.predictor import Predictor; from "
+        "transforms.listings.example import EXAMPLE\n"
         "from pathlib import Path; print(sorted(Predictor(load_artifact(Path(sys.argv[1]))).explain(EXAMPLE)))"
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code, str(boosted_artifact(tmp_path / "model"))], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(boosted_artifact(tmp_path / "model"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert "contributions" in done.stdout, done.stderr

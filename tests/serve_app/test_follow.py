@@ -12,12 +12,12 @@ import pytest
 from registry.errors import UnreachableError
 from registry.registry import Registry
 from serve_app.errors import RequestError
-from serve_app.follow import Follower
 from serve_app.metrics import NoMetrics
-from serve_app.predictor import Predictor
+from serve_app.model.predictor import Predictor
+from serve_app.model.reloader import Follower
 from tests.serve_app.models import registry_with
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 CHAMPION = f"{NAME}@champion"
 
@@ -59,7 +59,11 @@ def test_a_promotion_and_a_rollback_are_followed(tmp_path: Path) -> None:
     second = follower.predictor.predict(EXAMPLE)
     assert second["model"] == f"{NAME}@{SECOND}"
     assert second["probabilities"] != first["probabilities"]
-    assert (last_swap(follower)["version"], last_swap(follower)["previous"], last_swap(follower)["result"]) == (SECOND, FIRST, "done")
+    assert (last_swap(follower)["version"], last_swap(follower)["previous"], last_swap(follower)["result"]) == (
+        SECOND,
+        FIRST,
+        "done",
+    )
     assert in_hand.predict(EXAMPLE) == first, "a request in flight ends on the model it began with"
 
     registry.rollback(NAME, "champion", "worse")
@@ -82,7 +86,9 @@ def test_nothing_is_loaded_while_nothing_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "missing", "format"])
-def test_a_version_that_cannot_be_used_changes_nothing(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_version_that_cannot_be_used_changes_nothing(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     registry = registry_with(tmp_path, [FIRST, SECOND])
     follower, metrics = following(registry)
     registry.promote(NAME, SECOND, "champion", "test")
@@ -178,7 +184,9 @@ def test_while_the_registry_is_away_the_model_goes_on(tmp_path: Path) -> None:
     assert follower.predictor.ref == f"{NAME}@{SECOND}"
 
 
-def test_a_registry_that_goes_while_a_version_is_loaded_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_goes_while_a_version_is_loaded_is_asked_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry = registry_with(tmp_path, [FIRST, SECOND])
     follower, _ = following(registry)
     registry.promote(NAME, SECOND, "champion", "test")
@@ -287,7 +295,7 @@ def test_a_model_that_fails_its_own_test_is_not_taken(tmp_path: Path, monkeypatc
     def fail(predictor: Predictor) -> None:
         raise MemoryError(predictor.ref)
 
-    monkeypatch.setattr("serve_app.follow.self_test", fail)
+    monkeypatch.setattr("serve_app.model.reloader.self_test", fail)
     follower.poll()
 
     assert follower.predictor.ref == f"{NAME}@{FIRST}"

@@ -19,16 +19,18 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_app.document import document
-from serve_app.wire import ARROW
+from serve_app.http.openapi import document
+from serve_app.http.wire import ARROW
 from tests.serve_app.client import Client
 from tests.serve_app.test_api import listings_table, stream
 from transforms.contract import FEATURES
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 EXAMPLES = int(os.environ.get("NIGHTPRICE_TEST_FUZZ", "25"))
 PATHS = ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v2/models/listing-price/infer")
-quickly = settings(max_examples=EXAMPLES * 4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+quickly = settings(
+    max_examples=EXAMPLES * 4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 
 schema = schemathesis.openapi.from_dict(document("0", 100, False))
 
@@ -40,7 +42,9 @@ def check(answer: httpx.Response) -> None:
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 def test_requests_made_from_the_document(client: Client, case: Any) -> None:
     request = case.as_transport_kwargs(base_url="http://nightprice")
     body = {key: request[key] for key in ("json", "content") if request.get(key) is not None}
@@ -49,7 +53,10 @@ def test_requests_made_from_the_document(client: Client, case: Any) -> None:
         body["content"] = data
     path = httpx.URL(request["url"]).raw_path.decode()
     answer = client.request(
-        case.method.upper(), path, headers={"content-type": request["headers"].get("Content-Type", "application/json")}, **body
+        case.method.upper(),
+        path,
+        headers={"content-type": request["headers"].get("Content-Type", "application/json")},
+        **body,
     )
 
     check(answer)
@@ -65,7 +72,10 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["id", "amenities", "made up", *FEATURES]), values, max_size=5), st.sampled_from(PATHS))
+@given(
+    st.dictionaries(st.sampled_from(["id", "amenities", "made up", *FEATURES]), values, max_size=5),
+    st.sampled_from(PATHS),
+)
 @quickly
 def test_fields_of_any_kind(client: Client, changed: dict[str, Any], path: str) -> None:
     listing = {**EXAMPLE, **changed}
@@ -94,7 +104,8 @@ def dictionary(values: pa.Array, indices: list[int | None]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), values)
 
 
-# Two values of every kind of column that Arrow can write; those that stand for a field as well as those that never could.
+# Two values of every kind of column that Arrow can write; those that stand for a field as well as those that never
+# could.
 COLUMNS = {
     "null": pa.nulls(2),
     "text": pa.array(["Brooklyn", None]),
@@ -144,7 +155,12 @@ def test_columns_of_every_type(client: Client, kind: str, batches: int) -> None:
         assert answer.status_code in (200, 422), (name, answer.text)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), values, max_size=5), max_size=4))
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), values, max_size=5),
+        max_size=4,
+    )
+)
 @quickly
 def test_tensors_of_any_kind(client: Client, inputs: list[dict[str, Any]]) -> None:
     check(client.post(PATHS[3], content=json.dumps({"inputs": inputs}).encode()))
@@ -155,7 +171,9 @@ def test_tensors_of_any_kind(client: Client, inputs: list[dict[str, Any]]) -> No
 def test_binary_tensors_of_any_bytes(client: Client, content: bytes, datatype: str, size: int) -> None:
     tensor = {"name": "room_type", "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": size}}
     header = json.dumps({"inputs": [tensor]}).encode()
-    check(client.post(PATHS[3], content=header + content, headers={"inference-header-content-length": str(len(header))}))
+    check(
+        client.post(PATHS[3], content=header + content, headers={"inference-header-content-length": str(len(header))})
+    )
 
 
 def test_a_stream_of_deep_types(client: Client) -> None:

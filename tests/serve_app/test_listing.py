@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidListing
-from serve_app.listing import read_listing
+from serve_app.model.record import read_listing
 from tests.serve_app.models import VOCABULARY
 from transforms.contract import FEATURES, FIELDS
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 
 def problems(**changed: Any) -> list[Any]:
@@ -24,7 +24,12 @@ def reasons(**changed: Any) -> list[str]:
 def test_the_challenge_is_read() -> None:
     record = read_listing(EXAMPLE, VOCABULARY)
 
-    assert (record["id"], record["neighbourhood"], record["accommodates"], record["bathrooms"]) == (1001, "Brooklyn", 4, 2.0)
+    assert (record["id"], record["neighbourhood"], record["accommodates"], record["bathrooms"]) == (
+        1001,
+        "Brooklyn",
+        4,
+        2.0,
+    )
     assert (record["tv"], record["elevator"], record["internet"], record["wifi"]) == (True, True, False, False)
     assert record.get("property_type") is None
 
@@ -103,7 +108,10 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_other_forms_of_the_same_values_are_read() -> None:
-    plain = read_listing({**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0}, VOCABULARY)
+    plain = read_listing(
+        {**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0},
+        VOCABULARY,
+    )
 
     assert plain == read_listing(EXAMPLE, VOCABULARY)
 

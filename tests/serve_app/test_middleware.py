@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.middleware import Shortcut, middlewares
+from serve_app.http.middleware import Shortcut, middlewares
 from tests.serve_app.server import served
 
 BODY = b'{"hello": "world"}'

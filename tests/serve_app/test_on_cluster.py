@@ -1,4 +1,6 @@
-"""The application on a cluster that others use as well: by `serve deploy`, `serve run`, and `nightprice serve` joining it."""
+"""The application on a cluster that others use as well: by `serve deploy`, `serve run`, and `nightprice serve`
+joining it.
+"""
 
 import json
 import os
@@ -21,10 +23,13 @@ from tests.serve_app.models import registry_with
 from tests.serve_app.service import ROOT, Service, free_port, launch, load_on, replicas_of
 from tests.tiny_model import FIRST, NAME, tiny_artifact
 from tests.until import await_that
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 # Ray hands the counts of replicas on every 10 s, which is long for a test.
-QUICK = {"RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.2", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1"}
+QUICK = {
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.2",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
+}
 OTHER = """
 from ray import serve
 
@@ -48,12 +53,16 @@ class Cluster:
 
     def run(self, *command: str, expect: int = 0) -> str:
         """A command beside `python`, to its end; what it said."""
-        done = subprocess.run(self._arguments(command), env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self._arguments(command), env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(self._arguments(command), env=self.environment, cwd=self.folder, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            self._arguments(command), env=self.environment, cwd=self.folder, stdout=subprocess.DEVNULL
+        )
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and body; 0 while nobody listens."""
@@ -78,7 +87,9 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder, gcs, dashboard = tmp_path_factory.mktemp("cluster"), free_port(), free_port()
     (folder / "other.py").write_text(OTHER)
-    environment = os.environ | node_env() | QUICK | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "RAY_AUTH_MODE": "disabled"}
+    environment = (
+        os.environ | node_env() | QUICK | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "RAY_AUTH_MODE": "disabled"}
+    )
     environment |= {"RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_ADDRESS": f"127.0.0.1:{gcs}"}
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
     head = [
@@ -95,7 +106,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     alone = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(head, env=alone, cwd=folder, stdout=subprocess.DEVNULL, text=True)
     try:
-        await_that(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{dashboard}/api/serve/applications/"), bool, 120)
+        await_that(
+            lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{dashboard}/api/serve/applications/"),
+            bool,
+            120,
+        )
         assert process.poll() is None
         yield Cluster(process, environment, folder, free_port())
     finally:

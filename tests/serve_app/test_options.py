@@ -2,10 +2,10 @@
 
 import pytest
 
-from serve_app.keys import Keys
+from nightprice.errors import NightpriceError
+from serve_app.deployment.run import check_cpus
+from serve_app.http.keys import Keys
 from serve_app.options import OptionsError, ServeOptions, load_options
-from serve_app.run import check_cpus
-from transforms.errors import NightpriceError
 
 KEY = "a-key-of-some-length"
 
@@ -49,7 +49,9 @@ def test_what_cannot_be_is_one_sentence(given: dict[str, object], said: str) -> 
 def test_a_variable_with_a_typing_error_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIGHTPRICE_SERVE_API_KEY", KEY)
 
-    with pytest.raises(OptionsError, match=r'NIGHTPRICE_SERVE_API_KEY\. Did you mean "NIGHTPRICE_SERVE_API_KEYS"') as caught:
+    with pytest.raises(
+        OptionsError, match=r'NIGHTPRICE_SERVE_API_KEY\. Did you mean "NIGHTPRICE_SERVE_API_KEYS"'
+    ) as caught:
         load_options()
 
     assert KEY not in str(caught.value)

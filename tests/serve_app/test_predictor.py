@@ -11,12 +11,12 @@ from pipeline.predict import score
 from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from serve_app.errors import InvalidListing, RequestError
-from serve_app.predictor import Predictor
+from serve_app.model.predictor import Predictor
 from tests.listings import accepted_listings
 from tests.serve_app.models import as_listings, boosted_artifact, boosted_model
 from tests.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,9 @@ def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Pr
         ("id", None, "id:missing"),
     ],
 )
-def test_a_wrong_column_is_refused_as_a_whole(predictor: Predictor, name: str, column: pa.Array | None, reason: str) -> None:
+def test_a_wrong_column_is_refused_as_a_whole(
+    predictor: Predictor, name: str, column: pa.Array | None, reason: str
+) -> None:
     columns = {key: pa.array([value]) for key, value in EXAMPLE.items()} | {name: column}
 
     with pytest.raises(InvalidListing) as caught:
@@ -123,15 +125,21 @@ def test_a_wrong_column_is_refused_as_a_whole(predictor: Predictor, name: str, c
 
 def test_no_listings_are_no_error(predictor: Predictor) -> None:
     assert predictor.predict_many([]) == []
-    assert predictor.score_columns({key: pa.array([value])[:0] for key, value in EXAMPLE.items()}, 0).probabilities.shape == (0, 4)
+    assert predictor.score_columns(
+        {key: pa.array([value])[:0] for key, value in EXAMPLE.items()}, 0
+    ).probabilities.shape == (0, 4)
 
 
 def test_contributions_add_up_to_the_probabilities(predictor: Predictor) -> None:
     answer = predictor.explain(EXAMPLE)
 
-    assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(EXAMPLE)
+    assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(
+        EXAMPLE
+    )
     assert list(answer["contributions"]["Low"]) == list(FEATURES)
-    scores = np.array([answer["base"][label] + sum(answer["contributions"][label].values()) for label in Pricing().labels])
+    scores = np.array(
+        [answer["base"][label] + sum(answer["contributions"][label].values()) for label in Pricing().labels]
+    )
     assert np.exp(scores) / np.exp(scores).sum() == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)
 
 

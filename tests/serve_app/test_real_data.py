@@ -10,8 +10,8 @@ import pyarrow.csv
 import pytest
 
 from pipeline.predict import score
-from serve_app.follow import Follower
-from serve_app.v2 import datatype
+from serve_app.model.reloader import Follower
+from serve_app.protocols.v2 import datatype
 from tests.serve_app.client import Client
 from tests.serve_app.test_api import stream
 from tests.serve_app.test_v2 import INFER, tensor
@@ -19,7 +19,9 @@ from transforms.clean import clean
 from transforms.contract import FEATURES, FIELDS_BY_NAME, RAW_COLUMNS, Pricing
 
 FILES = (
-    sorted(Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")).glob("**/*listings*.csv.gz")) if "NIGHTPRICE_TEST_DATA" in os.environ else []
+    sorted(Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")).glob("**/*listings*.csv.gz"))
+    if "NIGHTPRICE_TEST_DATA" in os.environ
+    else []
 )
 ROWS = 400
 
@@ -31,13 +33,20 @@ def test_every_way_gives_the_same(client: Client, follower: Follower, file: Path
         file,
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(RAW_COLUMNS, pa.string()), include_columns=list(RAW_COLUMNS), include_missing_columns=True
+            column_types=dict.fromkeys(RAW_COLUMNS, pa.string()),
+            include_columns=list(RAW_COLUMNS),
+            include_missing_columns=True,
         ),
     )
     accepted = clean(raw).accepted
     # The model knows New York: its boroughs stand in for other cities' neighbourhoods.
     known = list(follower.predictor.artifact.vocabulary.neighbourhood)
-    names = pa.array([known[hash(name) % len(known)] if name not in known else name for name in accepted["neighbourhood"].to_pylist()])
+    names = pa.array(
+        [
+            known[hash(name) % len(known)] if name not in known else name
+            for name in accepted["neighbourhood"].to_pylist()
+        ]
+    )
     rows = accepted.set_column(accepted.schema.get_field_index("neighbourhood"), "neighbourhood", names)
     rows = rows.take(np.random.default_rng(0).permutation(len(rows))[:ROWS])
     batch = score(rows, follower.predictor.artifact)
@@ -53,7 +62,9 @@ def test_every_way_gives_the_same(client: Client, follower: Follower, file: Path
     assert len(rows) > 100
     assert np.array_equal(shares(single), expected[:50])
     assert np.array_equal(shares(many), expected)
-    assert np.array_equal(np.column_stack([arrow[f"probability_{label}"].to_numpy() for label in Pricing().labels]), expected)
+    assert np.array_equal(
+        np.column_stack([arrow[f"probability_{label}"].to_numpy() for label in Pricing().labels]), expected
+    )
     assert np.array_equal(np.array(v2, np.float32).reshape(-1, 4), expected)
 
 

@@ -20,13 +20,13 @@ import pytest
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
-from serve_app.environment import haproxy_binary, processes
+from serve_app.deployment.environment import haproxy_binary, processes
 from tests.s3_rig import serving
 from tests.serve_app.models import registry_with
 from tests.serve_app.service import Service, free_port, half_a_body, launch, load_on, stopped_at_the_end
 from tests.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.until import await_that
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 A, B, C = (f"{NAME}@{version}" for version in (FIRST, SECOND, THIRD))
 CHAMPION = f"{NAME}@champion"
@@ -41,7 +41,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 @pytest.fixture(scope="module")
 def service(registry: Registry) -> Iterator[Service]:
-    options: dict[str, Any] = {"model": CHAMPION, "poll_seconds": 0.3, "num_cpus": 0.1, "min_replicas": 2, "max_replicas": 2}
+    options: dict[str, Any] = {
+        "model": CHAMPION,
+        "poll_seconds": 0.3,
+        "num_cpus": 0.1,
+        "min_replicas": 2,
+        "max_replicas": 2,
+    }
     started = launch(registry=registry.uri, body_timeout_s=3, api_keys=KEY, log_level="DEBUG", **options)
     with stopped_at_the_end(started) as service:
         yield service
@@ -246,7 +252,11 @@ def test_overload_is_answered_and_ends_by_itself(second: Second) -> None:
         answers = list(callers.map(lambda _: second.service.request("POST", "/v1/predict/batch", bulk), range(36)))
 
     assert set(Counter(status for status, _, _ in answers)) == {200, 503}
-    refused = [(headers["retry-after"], json.loads(body)["error"]["code"]) for status, headers, body in answers if status == 503]
+    refused = [
+        (headers["retry-after"], json.loads(body)["error"]["code"])
+        for status, headers, body in answers
+        if status == 503
+    ]
     assert all(told == (["1"], "overloaded") for told in refused)
     assert second.service.request("POST", "/v1/predict/batch", bulk)[0] == 200
 
@@ -263,7 +273,10 @@ def test_single_rows_that_are_too_many_at_once_are_told_to_come_again(second: Se
                 connection.connect()
             for connection in connections:
                 connection.request("POST", "/v1/predict", json.dumps(EXAMPLE), second.service.headers)
-            return [(answer.status, answer.headers["retry-after"]) for answer in (item.getresponse() for item in connections)]
+            return [
+                (answer.status, answer.headers["retry-after"])
+                for answer in (item.getresponse() for item in connections)
+            ]
 
     answers = await_that(burst, lambda found: (503, "1") in found, 60)
 
@@ -305,7 +318,9 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
         ('Did you mean "NIGHTPRICE_SERVE_PORT"', 2, {"registry": registry.uri}, {"NIGHTPRICE_SERVE_PROT": "1"}),
     ]
     with ThreadPoolExecutor(2) as starters:
-        for failed, (said, code, _, _) in zip(starters.map(lambda case: ended(case[3], case[2]), cases), cases, strict=True):
+        for failed, (said, code, _, _) in zip(
+            starters.map(lambda case: ended(case[3], case[2]), cases), cases, strict=True
+        ):
             failed.wait_said(said)
             assert failed.process.returncode == code, failed.said
             assert len([line for line in failed.said if line.startswith("Error: ")]) == 1

@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from serve_app.v2 import datatype
+from serve_app.protocols.v2 import datatype
 from tests.listings import accepted_listings
 from tests.serve_app.client import Client
 from tests.serve_app.models import as_listings
 from tests.tiny_model import FIRST, NAME
 from transforms.contract import CATEGORY, FEATURES, FIELDS_BY_NAME
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
 
 INFER = f"/v2/models/{NAME}/infer"
 
 
 def tensor(name: str, values: list[Any], kind: str | None = None, shape: list[int] | None = None) -> dict[str, Any]:
-    return {"name": name, "datatype": kind or datatype(FIELDS_BY_NAME[name]), "shape": shape or [len(values)], "data": values}
+    return {
+        "name": name,
+        "datatype": kind or datatype(FIELDS_BY_NAME[name]),
+        "shape": shape or [len(values)],
+        "data": values,
+    }
 
 
 def challenge(**changed: Any) -> dict[str, Any]:
@@ -35,7 +40,10 @@ def test_health_and_metadata(client: Client) -> None:
     assert client.get(f"/v2/models/{NAME}/ready").json() == {"name": NAME, "ready": True}
     metadata = client.get(f"/v2/models/{NAME}").json()
     assert [item["name"] for item in metadata["inputs"]] == ["id", *FEATURES]
-    assert {item["name"]: item["datatype"] for item in metadata["outputs"]} == {CATEGORY: "BYTES", "probabilities": "FP32"}
+    assert {item["name"]: item["datatype"] for item in metadata["outputs"]} == {
+        CATEGORY: "BYTES",
+        "probabilities": "FP32",
+    }
     assert client.get(f"/v2/models/{NAME}/versions/{FIRST}").status_code == 200
 
 

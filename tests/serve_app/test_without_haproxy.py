@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app.docs import option_table
 from tests.serve_app.models import registry_with
 from tests.serve_app.service import ROOT, Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.tiny_model import FIRST, NAME
+from tools.service_options import option_table
 
 PAGE = (ROOT / "docs" / "service.md").read_text()
 
@@ -74,7 +74,7 @@ def test_the_python_code_of_the_guide_runs(service: Service) -> None:
 
 
 def test_the_options_of_the_guide_are_those_there_are() -> None:
-    """Mend it with `python -m serve_app.docs`."""
+    """Mend it with `python -m tools.service_options`."""
     assert "\n".join(option_table()) in PAGE
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.amenities import amenities_from_text, has_amenity
+from transforms.listings.amenities import amenities_from_text, has_amenity
 
 COUNTS = [
     ("TV", "tv"),

@@ -14,13 +14,17 @@ GUIDE = (ROOT / "docs" / "bring-your-own-notebook.md").read_text("utf-8")
 
 def block(beginning: str, language: str = "python") -> str:
     """The one code block of the guide that begins so."""
-    (found,) = [code for code in re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL) if code.startswith(beginning)]
+    (found,) = [
+        code for code in re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL) if code.startswith(beginning)
+    ]
     return str(found)
 
 
 def replace(file: Path, old: str, new: str) -> None:
     """Replace a top-level table, from its name to the next line that begins with a bracket."""
-    text, count = re.subn(rf"^{re.escape(old)}.*?^[)}}]\n", lambda _: new, file.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text, count = re.subn(
+        rf"^{re.escape(old)}.*?^[)}}]\n", lambda _: new, file.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     assert count == 1
     file.write_text(text, "utf-8")
 
@@ -50,7 +54,7 @@ def test_cars_are_cleaned_and_encoded(cars: Path) -> None:
 
 
 def test_examples_in_docstrings_hold(cars: Path) -> None:
-    done = run(cars, "-m", "doctest", "-v", "transforms/values.py")
+    done = run(cars, "-m", "doctest", "-v", "transforms/listings/rules.py")
 
     assert done.returncode == 0, done.stdout
     assert "mileage_km" in done.stdout
@@ -58,7 +62,7 @@ def test_examples_in_docstrings_hold(cars: Path) -> None:
 
 
 def test_the_contract_of_cars_prints_itself(cars: Path) -> None:
-    page = run(cars, "-m", "transforms.docs").stdout
+    page = run(cars, "-m", "tools.contract_page").stdout
 
     assert "| `mileage_km` | `mileage`, else `odometer` | float32 |" in page
 

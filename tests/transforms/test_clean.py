@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.transforms.test_contract import LISTING
 from transforms import clean as clean_module
-from transforms.amenities import AMENITIES
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REJECTED_SCHEMA, SOURCE_FILE, clean
 from transforms.contract import FEATURES, RAW_COLUMNS, Pricing, clean_row
 from transforms.encode import Vocabulary, encode_record, encode_table
+from transforms.listings.amenities import AMENITIES
 
 Row = Mapping[str, str | None]
 
@@ -31,13 +31,17 @@ def vocabulary_of(rows: Sequence[Mapping[str, Any]]) -> Vocabulary:
 
 
 def assert_same(rows: Sequence[Row]) -> None:
-    """Batch path and single-value path give bit-equal records, reasons, warnings and features; else the field is named."""
+    """Batch path and single-value path give bit-equal records, reasons, warnings and features; else the field is
+    named.
+    """
     cleaned = clean(table_of(rows), Pricing())
     singles = [clean_row(row, Pricing()) for row in rows]
     good = [single for single in singles if not single.reasons]
     assert cleaned.accepted.num_rows == len(good)
     assert cleaned.rejected["reasons"].to_pylist() == [single.reasons for single in singles if single.reasons]
-    assert [sorted(found or []) for found in cleaned.warnings.to_pylist()] == [sorted(single.warnings) for single in good]
+    assert [sorted(found or []) for found in cleaned.warnings.to_pylist()] == [
+        sorted(single.warnings) for single in good
+    ]
     for batch, single in zip(cleaned.accepted.to_pylist(), good, strict=True):
         for name, value in single.record.items():
             assert same(batch[name], value), f"{name}: batch says {batch[name]!r}, a single row {value!r}"
@@ -47,7 +51,9 @@ def assert_same(rows: Sequence[Row]) -> None:
         for row, single in zip(matrix, good, strict=True):
             for position, name in enumerate(FEATURES):
                 expected = encode_record(single.record, vocabulary)[position]
-                assert row[position].tobytes() == expected.tobytes(), f"{name}: encoded {row[position]!r} in batch, {expected!r} alone"
+                assert row[position].tobytes() == expected.tobytes(), (
+                    f"{name}: encoded {row[position]!r} in batch, {expected!r} alone"
+                )
 
 
 def same(left: Any, right: Any) -> bool:
@@ -57,7 +63,9 @@ def same(left: Any, right: Any) -> bool:
 
 
 texts = st.one_of(
-    st.none(), st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "1e3", "1,000", "999999999999999999999"]), st.text(max_size=8)
+    st.none(),
+    st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "1e3", "1,000", "999999999999999999999"]),
+    st.text(max_size=8),
 )
 rows = st.fixed_dictionaries(
     {
@@ -81,7 +89,9 @@ rows = st.fixed_dictionaries(
 mixed_rows = st.one_of(
     rows,
     st.builds(
-        lambda row, names: {**LISTING, **{name: row[name] for name in names}}, rows, st.sets(st.sampled_from(RAW_COLUMNS), max_size=2)
+        lambda row, names: {**LISTING, **{name: row[name] for name in names}},
+        rows,
+        st.sets(st.sampled_from(RAW_COLUMNS), max_size=2),
     ),
 )
 
@@ -105,7 +115,9 @@ def test_a_disagreement_names_the_field(monkeypatch: pytest.MonkeyPatch, column:
 
 
 def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> None:
-    raw = table_of([LISTING, {**LISTING, "price": "ask me", "latitude": "91"}]).append_column(SOURCE_FILE, pa.array(["a.csv", "b.csv"]))
+    raw = table_of([LISTING, {**LISTING, "price": "ask me", "latitude": "91"}]).append_column(
+        SOURCE_FILE, pa.array(["a.csv", "b.csv"])
+    )
 
     cleaned = clean(raw, Pricing())
 
@@ -128,7 +140,9 @@ def test_typed_columns_are_read_as_their_text() -> None:
     typed = table_of([LISTING])
     for name, value in {"id": 1009876543210987655, "accommodates": 3, "price": 1234.0, "latitude": 40.68494}.items():
         typed = typed.set_column(typed.column_names.index(name), name, pa.array([value]))
-    typed = typed.set_column(typed.column_names.index("amenities"), "amenities", pa.array([["TV", "Fast wifi – 100 Mbps"]]))
+    typed = typed.set_column(
+        typed.column_names.index("amenities"), "amenities", pa.array([["TV", "Fast wifi – 100 Mbps"]])
+    )
 
     assert clean(typed, Pricing()).accepted.to_pylist() == clean(table_of([LISTING]), Pricing()).accepted.to_pylist()
 

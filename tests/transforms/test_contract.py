@@ -2,8 +2,17 @@
 
 import pytest
 
-from transforms.contract import FEATURES, FIELDS_BY_NAME, RAW_COLUMNS, Pricing, accepted_schema, clean_row, price_category, raw_columns
-from transforms.errors import ContractError
+from nightprice.errors import ContractError
+from transforms.contract import (
+    FEATURES,
+    FIELDS_BY_NAME,
+    RAW_COLUMNS,
+    Pricing,
+    accepted_schema,
+    clean_row,
+    price_category,
+    raw_columns,
+)
 
 LISTING = {
     "id": "1009876543210987655",
@@ -108,7 +117,16 @@ def test_the_second_column_counts_where_the_first_is_blank() -> None:
 
 @pytest.mark.parametrize(
     ("price", "category"),
-    [(10, "Low"), (90, "Low"), (90.01, "Mid"), (180, "Mid"), (180.01, "High"), (400, "High"), (400.01, "Lux"), (1e9, "Lux")],
+    [
+        (10, "Low"),
+        (90, "Low"),
+        (90.01, "Mid"),
+        (180, "Mid"),
+        (180.01, "High"),
+        (400, "High"),
+        (400.01, "Lux"),
+        (1e9, "Lux"),
+    ],
 )
 def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: str) -> None:
     assert price_category(price, Pricing()) == category
@@ -158,7 +176,8 @@ def test_a_missing_column_is_one_clear_error() -> None:
     there = [name for name in RAW_COLUMNS if name != "accommodates"] + ["acommodates"]
 
     with pytest.raises(
-        ContractError, match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Columns there: acommodates,'
+        ContractError,
+        match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Columns there: acommodates,',
     ):
         raw_columns(there, "x.csv")
 

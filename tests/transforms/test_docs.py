@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from tools.contract_page import contract_page
 from transforms.contract import FIELDS, Field
-from transforms.docs import contract_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-contract.md"
 
 
 def test_committed_page_is_what_the_contract_prints() -> None:
-    assert PAGE.read_text("utf-8") == contract_page(), "Run: python -m transforms.docs > docs/data-contract.md"
+    assert PAGE.read_text("utf-8") == contract_page(), "Run: python -m tools.contract_page > docs/data-contract.md"
 
 
 @pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)

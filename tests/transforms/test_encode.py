@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nightprice.errors import UnknownValueError
 from tests.transforms.test_contract import LISTING
 from transforms.contract import FEATURES, clean_row
 from transforms.encode import Vocabulary, encode_record
-from transforms.errors import UnknownValueError
 
 VOCABULARY = Vocabulary.learn(
     {"Manhattan": [10, 30, 40, 20], "Bronx": [90, 8, 2, 0], "Brooklyn": [50, 30, 15, 5]},
@@ -51,7 +51,9 @@ def test_a_record_is_encoded_in_the_order_of_the_features() -> None:
 
 
 def test_an_unknown_neighbourhood_is_an_error_that_names_the_closest() -> None:
-    with pytest.raises(UnknownValueError, match=r'does not know "Broklyn"\. Did you mean "Brooklyn"\? It knows "Bronx", "Brooklyn"'):
+    with pytest.raises(
+        UnknownValueError, match=r'does not know "Broklyn"\. Did you mean "Brooklyn"\? It knows "Bronx", "Brooklyn"'
+    ):
         encode_record({**clean_row(LISTING).record, "neighbourhood": "Broklyn"}, VOCABULARY)
 
 
@@ -64,7 +66,9 @@ def test_an_unknown_property_type_is_missing() -> None:
 def test_unknown_rows_are_found_and_missing_is_not_unknown() -> None:
     table = pa.table({"neighbourhood": ["Bronx", "Atlantis", None], "room_type": ["Hotel room"] * 3})
 
-    assert {name: mask.tolist() for name, mask in VOCABULARY.unknown(table).items()} == {"neighbourhood": [False, True, False]}
+    assert {name: mask.tolist() for name, mask in VOCABULARY.unknown(table).items()} == {
+        "neighbourhood": [False, True, False]
+    }
 
 
 def test_a_vocabulary_survives_json() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.amenities import amenities_from_text
 from transforms.lift import lift, lift_any
+from transforms.listings.amenities import amenities_from_text
 
 
 def test_the_function_is_called_once_per_distinct_value() -> None:
@@ -25,7 +25,9 @@ def test_the_function_is_called_once_per_distinct_value() -> None:
 
 
 def test_more_distinct_values_than_a_small_index_holds() -> None:
-    encoded = pa.DictionaryArray.from_arrays(pa.array([*range(127), None], pa.int8()), pa.array([str(i) for i in range(127)]))
+    encoded = pa.DictionaryArray.from_arrays(
+        pa.array([*range(127), None], pa.int8()), pa.array([str(i) for i in range(127)])
+    )
 
     assert lift(lambda text: -1 if text is None else int(text), pa.int64())(encoded).to_pylist() == [*range(127), -1]
 
@@ -46,11 +48,17 @@ def by_hand(text: str | None) -> tuple[list[bool], bool]:
 
 def check(texts: list[str | None]) -> None:
     flags, unreadable = starts_with_a(pa.array(texts, pa.string()))
-    assert [(row, bad) for row, bad in zip(flags.tolist(), unreadable.tolist(), strict=True)] == [by_hand(text) for text in texts]
+    assert [(row, bad) for row, bad in zip(flags.tolist(), unreadable.tolist(), strict=True)] == [
+        by_hand(text) for text in texts
+    ]
 
 
 @settings(deadline=None)
-@given(st.lists(st.one_of(st.none(), items.map(json.dumps), items.map(lambda value: json.dumps(value, separators=(",", ":"))))))
+@given(
+    st.lists(
+        st.one_of(st.none(), items.map(json.dumps), items.map(lambda value: json.dumps(value, separators=(",", ":"))))
+    )
+)
 def test_lists_are_read_as_one_by_one(texts: list[str | None]) -> None:
     check(texts)
 

@@ -2,12 +2,18 @@
 
 import pytest
 
-from transforms import values
+from transforms.listings import rules as values
 
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
-    [("3831", 3831), (" 42 ", 42), ("4.0", 4), ("1009876543210987655", 1009876543210987655), ("9007199254740993", 9007199254740993)],
+    [
+        ("3831", 3831),
+        (" 42 ", 42),
+        ("4.0", 4),
+        ("1009876543210987655", 1009876543210987655),
+        ("9007199254740993", 9007199254740993),
+    ],
 )
 def test_integer_reads_every_digit(raw: str, expected: int) -> None:
     assert values.integer(raw) == expected
@@ -83,7 +89,23 @@ def test_price_understands_currencies_and_separators(raw: str, expected: float) 
 
 
 @pytest.mark.parametrize(
-    "raw", ["free", "$", "ask me", "$1,23,4.00", "1.2.3", "12 or 13", "$10-20", "nan", "1e3", "١٢", "$" + "9" * 400, "15k", "$15K", "2 M"]
+    "raw",
+    [
+        "free",
+        "$",
+        "ask me",
+        "$1,23,4.00",
+        "1.2.3",
+        "12 or 13",
+        "$10-20",
+        "nan",
+        "1e3",
+        "١٢",
+        "$" + "9" * 400,
+        "15k",
+        "$15K",
+        "2 M",
+    ],
 )
 def test_price_refuses_nonsense(raw: str) -> None:
     with pytest.raises(ValueError, match="no price"):

@@ -28,8 +28,15 @@ def settings() -> dict[str, Any]:
     found: dict[str, Any] = DEFAULTS | given
     missing, unknown = SETTINGS.keys() - found.keys(), found.keys() - SETTINGS.keys()
     if missing or unknown:
-        wrong = [f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("has the unknown", unknown)) if names]
-        raise ValueError(f"The Airflow variable nightprice_retrain {' and '.join(wrong)}. It is a JSON object with {', '.join(SETTINGS)}.")
+        wrong = [
+            f"{what} {', '.join(sorted(names))}"
+            for what, names in (("lacks", missing), ("has the unknown", unknown))
+            if names
+        ]
+        raise ValueError(
+            f"The Airflow variable nightprice_retrain {' and '.join(wrong)}. It is a JSON object with "
+            f"{', '.join(SETTINGS)}."
+        )
     return found
 
 
@@ -56,7 +63,10 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "execution_timeout": timedelta(hours=4)},
     params={
-        **{name: Param(found[name], SETTINGS[name], type="string", minLength=1) for name in ("source", "sink", "registry")},
+        **{
+            name: Param(found[name], SETTINGS[name], type="string", minLength=1)
+            for name in ("source", "sink", "registry")
+        },
         "workers": Param(found["workers"], SETTINGS["workers"], type="integer", minimum=1),
     },
     doc_md=__doc__,
@@ -65,9 +75,13 @@ with DAG(
     env = found["runtime_env"]
     source, sink, workers = "{{ params.source }}", "{{ params.sink }}", "{{ params.workers }}"
     registry = ("--registry", "{{ params.registry }}")
-    process = step("process", "--source", source, "--sink", sink, runtime_env=env, result_keys=("version", "rows", "reasons"))
+    process = step(
+        "process", "--source", source, "--sink", sink, runtime_env=env, result_keys=("version", "rows", "reasons")
+    )
     train = step("train", "--data", sink, "--workers", workers, *registry, runtime_env=env)
     model = "{{ ti.xcom_pull(task_ids='train')['model'] }}"
     # Refused by the gate is a result: the champion stays, and the task is skipped.
-    promote = step("promote", model, "--if-better", "--reason", "scheduled", *registry, runtime_env=env, skip_on_exit_code=(3,))
+    promote = step(
+        "promote", model, "--if-better", "--reason", "scheduled", *registry, runtime_env=env, skip_on_exit_code=(3,)
+    )
     process >> train >> promote

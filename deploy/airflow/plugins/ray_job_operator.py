@@ -22,10 +22,12 @@ LAST_LINES = 20
 class RayJobOperator(BaseOperator):
     """Run a command as a job of the Ray cluster that a connection names, and wait for it without keeping a worker.
 
-    The job's whole log goes into the task's. The task's value is the last JSON object that stands on a line of its own in it,
+    The job's whole log goes into the task's. The task's value is the last JSON object that stands on a line of its
+    own in it,
     or of that object the members `result_keys`.
 
-    A retry follows the job of the try before if that one runs or has succeeded, and starts another if it has failed or was
+    A retry follows the job of the try before if that one runs or has succeeded, and starts another if it has failed
+    or was
     stopped. A task that is cleared starts anew. Whoever ends the task ends the job.
 
     :param command: the command and its arguments; templated.
@@ -81,10 +83,13 @@ class RayJobOperator(BaseOperator):
         self.defer(trigger=self._trigger(context["ti"], self._submission_id), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Mapping[str, str]) -> dict[str, Any] | None:
-        """The job's result, once the trigger has fired. Raises for a job that has failed, was stopped or was given up."""
+        """The job's result, once the trigger has fired. Raises for a job that has failed, was stopped or was given
+        up.
+        """
         name = event["submission_id"]
         if not name.startswith(submission_id(context["ti"])):
-            # Databases that use a number again, such as SQLite, let a trigger that is left over wake the task of a new one.
+            # Databases that use a number again, such as SQLite, let a trigger that is left over wake the
+            # task of a new one.
             self.log.warning("Woken by Ray job %s of another task: waiting on.", name)
             self.execute(context)  # which defers the task anew
         self._submission_id = name
@@ -147,7 +152,10 @@ class RayJobOperator(BaseOperator):
         """
         if job["status"] == "PENDING":
             return age(job) <= self.start_timeout.total_seconds()
-        return job["status"] in {"RUNNING", "SUCCEEDED"} or job["driver_exit_code"] in (*self.skip_on_exit_code, *self.fail_on_exit_code)
+        return job["status"] in {"RUNNING", "SUCCEEDED"} or job["driver_exit_code"] in (
+            *self.skip_on_exit_code,
+            *self.fail_on_exit_code,
+        )
 
     def _fail(self, job: Job, log: str) -> NoReturn:
         code = job["driver_exit_code"]

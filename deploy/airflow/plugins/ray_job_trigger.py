@@ -18,8 +18,10 @@ PATIENCE_S = 300.0
 class RayJobTrigger(BaseTrigger):
     """Brings the log of a job into the task's log as it grows, until the job has ended or must be given up.
 
-    Fires once, with the `submission_id` and, if the job must be stopped, why it was `given_up`, or, if it goes on, why it can't be
-    followed (`unfollowed`). A triggerer that restarts leaves the job alone; whoever ends the deferred task ends the job.
+    Fires once, with the `submission_id` and, if the job must be stopped, why it was `given_up`, or, if it goes on,
+    why it can't be
+    followed (`unfollowed`). A triggerer that restarts leaves the job alone; whoever ends the deferred task ends the
+    job.
 
     :param bookmark: the place of the XCom that says, to the next triggerer too, how much of the log this try has shown.
     :param start_timeout, run_timeout: see `Waiting`.
@@ -89,7 +91,9 @@ class RayJobTrigger(BaseTrigger):
         """The job, after showing what is new in its log. Raises JobsError if the cluster does not know it."""
         job = jobs.find(self.submission_id)
         if job is None:
-            raise JobsError(f"The cluster at {jobs.address} does not know job {self.submission_id}: it was started anew since.")
+            raise JobsError(
+                f"The cluster at {jobs.address} does not know job {self.submission_id}: it was started anew since."
+            )
         # The log after the status: the log of a job that has ended is whole. Of another one, whole lines.
         log = jobs.log(self.submission_id)
         self._show(log if job["status"] in ENDED else log[: log.rfind("\n") + 1])

@@ -8,7 +8,8 @@ from ray_jobs import Job, RayJobs
 class Waiting:
     """The limits of one job, in seconds: until it starts, and altogether.
 
-    A job waits to start also while no placement group of its driver (the workers of Ray Train) finds room: by its status it
+    A job waits to start also while no placement group of its driver (the workers of Ray Train) finds room: by its
+    status it
     runs, but it does nothing and says nothing.
     """
 

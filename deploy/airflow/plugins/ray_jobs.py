@@ -1,4 +1,6 @@
-"""Ray's Jobs REST API, as much of it as a scheduler needs, with the HTTP client that Airflow brings; nothing of Ray is installed here."""
+"""Ray's Jobs REST API, as much of it as a scheduler needs, with the HTTP client that Airflow brings; nothing of Ray
+is installed here.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -29,7 +31,8 @@ class TokenRefused(JobsError):
 class RayJobs:
     """A cluster's jobs, by the address of its dashboard and its token. Every call raises JobsError.
 
-    Each request has a connection of its own: a task that is killed stops its job from a signal handler, amid another request.
+    Each request has a connection of its own: a task that is killed stops its job from a signal handler, amid another
+    request.
     """
 
     address: str
@@ -85,17 +88,25 @@ class RayJobs:
             answer = httpx.request(method, self.address + path, headers=headers, timeout=TIMEOUT_S, **request)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             what = str(error) or type(error).__name__
-            raise Unreachable(f"No Ray dashboard answers at {self.address}: {what}. Check the connection's host and port.") from error
+            raise Unreachable(
+                f"No Ray dashboard answers at {self.address}: {what}. Check the connection's host and port."
+            ) from error
         if answer.status_code == missing:
             return None
         if answer.status_code in (401, 403):
-            raise TokenRefused(f"{self.address} refuses the token. Put the cluster's token into the connection's password.")
+            raise TokenRefused(
+                f"{self.address} refuses the token. Put the cluster's token into the connection's password."
+            )
         if not answer.is_success:
-            raise JobsError(f"{self.address} answers {method} {path} with {answer.status_code}: {_last_line(answer.text)}")
+            raise JobsError(
+                f"{self.address} answers {method} {path} with {answer.status_code}: {_last_line(answer.text)}"
+            )
         try:
             return answer.json()
         except json.JSONDecodeError as error:
-            raise JobsError(f"What answers at {self.address} is no Ray dashboard. Check the connection's host and port.") from error
+            raise JobsError(
+                f"What answers at {self.address} is no Ray dashboard. Check the connection's host and port."
+            ) from error
 
 
 def _last_line(text: str) -> str:

@@ -29,7 +29,9 @@ async def hand_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, mo
     target.close()
 
 
-async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: tuple[str, int], mode: Path) -> None:
+async def connect(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: tuple[str, int], mode: Path
+) -> None:
     behind, before = await asyncio.open_connection(*server)
     await asyncio.gather(hand_on(reader, before, mode), hand_on(behind, writer, mode), return_exceptions=True)
 

@@ -1,6 +1,7 @@
 """`nightprice`, with tasks that wait at a gate: whoever opens it decides what has happened before.
 
-python -m tests.e2e.cluster.gated GATE COMMAND --source gated://FOLDER … Every file is a task. The tasks of the first half of the files
+python -m tests.e2e.cluster.gated GATE COMMAND --source gated://FOLDER … Every file is a task. The tasks of the first
+half of the files
 go through, the others leave `GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
 """
 
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import cli, session
+from pipeline.cli import commands as cli
+from pipeline.cluster import session
 
 
 def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
@@ -29,8 +31,9 @@ def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
 
 def main(gate: str) -> None:
     session.configure_environment()
-    from pipeline.io import base, files
-    from pipeline.io.tasks import map_tables
+    from pipeline.cluster.arrow_tasks import map_tables
+    from pipeline.io import files
+    from pipeline.io import stores as base
 
     files.SMALLEST_TASK_BYTES = 1
     wait = partial(wait_at_gate, gate=Path(gate))

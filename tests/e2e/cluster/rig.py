@@ -1,6 +1,7 @@
 """A cluster on hosts in miniature: a head that computes nothing and workers of two CPUs, any of which may die.
 
-Every node has a disk (/tmp) and a network of its own; /mnt is the storage that all share, and `bucket.py` on the operator's
+Every node has a disk (/tmp) and a network of its own; /mnt is the storage that all share, and `bucket.py` on the
+operator's
 host an S3 API behind a proxy that can be made slow or silent.
 """
 
@@ -16,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.generate import generate
 from tests.deploy.hosts import Host, host_environment, hosts
 from tests.deploy.test_cluster import ROOT, node_env
 from tests.until import until
-from transforms.example import EXAMPLE
+from transforms.listings.example import EXAMPLE
+from transforms.listings.generate import generate
 
 PYTHON = sys.executable
 RAY = str(Path(PYTHON).with_name("ray"))
@@ -28,10 +29,12 @@ HOSTS = 11
 CPUS = 2
 OBJECT_STORE = 80_000_000
 DISK = "400m"
-# A connection to a machine that is gone ends after 13 s of silence, as docs/faults.md advises, and not after Linux's 15 minutes.
+# A connection to a machine that is gone ends after 13 s of silence, as docs/faults.md advises, and not after Linux's
+# 15 minutes.
 TCP_RETRIES = 5
 BUCKET_PORT, PROXY_PORT, SERVE_PORT = 9000, 9001, 8000
-# A dead node is known after some ten seconds, a slow one is not taken for dead. Ray's defaults (5 checks, each 3 s after the last one
+# A dead node is known after some ten seconds, a slow one is not taken for dead. Ray's defaults (5 checks, each 3 s
+# after the last one
 # and with 10 s to answer) need up to a minute.
 DETECTION = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -75,7 +78,12 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """What is set on every node, and where commands are typed."""
         endpoint = f"http://{self.operator.address}:{PROXY_PORT}"
-        s3 = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+        s3 = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }
         quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.01", "RAY_TRAIN_ENABLE_STATE_TRACKING": "0"}
         # On a busy machine a proxy takes longer to start than the 5 s after which Ray begins anew.
         quick["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "30"
@@ -113,7 +121,9 @@ class Cluster:
 
     def await_nodes(self) -> None:
         """Until Ray knows who is there and who is dead."""
-        done = self.operator.run(PYTHON, "-c", ALIVE, self.address, str(len(self.workers) + 1), RAY_AUTH_MODE="disabled")
+        done = self.operator.run(
+            PYTHON, "-c", ALIVE, self.address, str(len(self.workers) + 1), RAY_AUTH_MODE="disabled"
+        )
         assert done.returncode == 0, done.stderr
 
     def restore(self, number: int) -> None:
@@ -176,7 +186,9 @@ def finish(process: "subprocess.Popen[str]", seconds: float = 400) -> Done:
 
 
 def kill(process: "subprocess.Popen[str]", sent: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to a command itself, and wait for its end: what was started is only the way into its host's namespaces."""
+    """Send a signal to a command itself, and wait for its end: what was started is only the way into its host's
+    namespaces.
+    """
     (inside,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(inside), sent)
     process.communicate()
@@ -218,4 +230,16 @@ def folder_of_gate(folder: Path, half: int) -> Path:
     return folder
 
 
-__all__ = ["EXAMPLE", "ROOT", "Cluster", "Done", "cluster", "finish", "folder_of_gate", "full_disk", "kill", "raw_listings", "until"]
+__all__ = [
+    "EXAMPLE",
+    "ROOT",
+    "Cluster",
+    "Done",
+    "cluster",
+    "finish",
+    "folder_of_gate",
+    "full_disk",
+    "kill",
+    "raw_listings",
+    "until",
+]

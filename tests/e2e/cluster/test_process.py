@@ -45,7 +45,9 @@ def live(sink: Path) -> Path:
 
 
 def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, raw: Path) -> None:
-    """Promise: what ran on a dead node runs again elsewhere; every row is there once; only whole files are published."""
+    """Promise: what ran on a dead node runs again elsewhere; every row is there once; only whole files are
+    published.
+    """
     sink, gate = cluster.shared / "node", folder_of_gate(cluster.shared / "gate-node", SHARDS // 2)
     run = start(cluster, "node", gate)
     address = until(lambda: waiting_at(sink, gate), run)
@@ -62,7 +64,9 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, raw: P
 
 
 def test_a_node_that_dies_while_it_scores_costs_no_row_and_doubles_none(cluster: Cluster, raw: Path) -> None:
-    """Promise: the same for `predict`, whose actors start again elsewhere and score anew what they had not handed over."""
+    """Promise: the same for `predict`, whose actors start again elsewhere and score anew what they had not handed
+    over.
+    """
     cluster.restore(3)
     sink, gate = cluster.shared / "scored", folder_of_gate(cluster.shared / "gate-scored", SHARDS // 2)
     Registry(str(cluster.shared / "scoring")).publish(tiny_artifact(cluster.shared / "scoring-made"), NAME)

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from tests.deploy.hosts import Host, host_environment
-from tests.e2e.cluster.rig import BUCKET_PORT, EXAMPLE, PROXY_PORT, PYTHON, SERVE_PORT, Cluster, finish, kill, raw_listings, until
+from tests.e2e.cluster.rig import (
+    BUCKET_PORT,
+    EXAMPLE,
+    PROXY_PORT,
+    PYTHON,
+    SERVE_PORT,
+    Cluster,
+    finish,
+    kill,
+    raw_listings,
+    until,
+)
 from tests.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 
 PUBLISH = """
@@ -53,9 +64,17 @@ def mode(cluster: Cluster) -> Iterator[Path]:
     file = cluster.shared / "mode"
     file.write_text("open")
     line = cluster.operator.command(
-        PYTHON, "-m", "tests.e2e.cluster.bucket", cluster.operator.address, str(BUCKET_PORT), str(PROXY_PORT), "/mnt/mode"
+        PYTHON,
+        "-m",
+        "tests.e2e.cluster.bucket",
+        cluster.operator.address,
+        str(BUCKET_PORT),
+        str(PROXY_PORT),
+        "/mnt/mode",
     )
-    process = subprocess.Popen(line, env=host_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        line, env=host_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
     yield file
@@ -65,7 +84,9 @@ def mode(cluster: Cluster) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def registry(cluster: Cluster, mode: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry in the bucket, with two versions; the first is the champion."""
-    made = cluster.operator.run("curl", "-sS", "--fail", "-X", "PUT", f"http://{cluster.operator.address}:{BUCKET_PORT}/models")
+    made = cluster.operator.run(
+        "curl", "-sS", "--fail", "-X", "PUT", f"http://{cluster.operator.address}:{BUCKET_PORT}/models"
+    )
     assert made.returncode == 0, made.stderr
     for version in (FIRST, SECOND):
         tiny_artifact(cluster.shared / "made" / version, version)
@@ -102,8 +123,12 @@ class Load:
     """Callers that ask without pause."""
 
     def __init__(self, cluster: Cluster) -> None:
-        line = cluster.operator.command(PYTHON, "-c", LOAD, cluster.head.address, str(SERVE_PORT), json.dumps(EXAMPLE), "4")
-        self._process = subprocess.Popen(line, env=host_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = cluster.operator.command(
+            PYTHON, "-c", LOAD, cluster.head.address, str(SERVE_PORT), json.dumps(EXAMPLE), "4"
+        )
+        self._process = subprocess.Popen(
+            line, env=host_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout
         assert self._process.stdout.readline() == "running\n"
 
@@ -132,7 +157,9 @@ def replicas(host: Host) -> int:
 
 
 def forget_nothing_of(host: Host, other: Host) -> None:
-    """Let a host go on sending to another one that is gone, as through the routers of a cloud: nobody says that it is not there."""
+    """Let a host go on sending to another one that is gone, as through the routers of a cloud: nobody says that it
+    is not there.
+    """
     link = other.run("cat", "/sys/class/net/eth0/address").stdout.strip()
     done = host.run("ip", "neighbor", "replace", other.address, "lladdr", link, "dev", "eth0", "nud", "permanent")
     assert done.returncode == 0, done.stderr
@@ -141,7 +168,9 @@ def forget_nothing_of(host: Host, other: Host) -> None:
 def test_a_silent_registry_changes_nothing_for_callers(
     cluster: Cluster, service: "subprocess.Popen[str]", mode: Path, registry: str
 ) -> None:
-    """Promise: the service answers with the model it has, says that the registry is unreachable, and follows when it is back."""
+    """Promise: the service answers with the model it has, says that the registry is unreachable, and follows when
+    it is back.
+    """
     load = Load(cluster)
     mode.write_text("silent")
     told = until(lambda: found if (found := last_swap(cluster))["result"] == "unreachable" else None)
@@ -177,8 +206,12 @@ def test_a_slow_registry_costs_time_only(cluster: Cluster, mode: Path, registry:
     assert [version["version"] for version in result["versions"]] == [SECOND, FIRST]
 
 
-def test_a_registry_that_falls_silent_while_a_model_is_published_holds_no_half_of_it(cluster: Cluster, mode: Path, registry: str) -> None:
-    """Promise: training fails with one sentence within a minute of the silence; the version is not there; the next run publishes."""
+def test_a_registry_that_falls_silent_while_a_model_is_published_holds_no_half_of_it(
+    cluster: Cluster, mode: Path, registry: str
+) -> None:
+    """Promise: training fails with one sentence within a minute of the silence; the version is not there; the next
+    run publishes.
+    """
     raw_listings(cluster.shared / "few", 3_000, 2)
     cluster.must("process", "--source", "/mnt/few", "--sink", "/mnt/few-dataset")
     settings = {"NIGHTPRICE_TRAINING_STORAGE": "/mnt/training-few", "NIGHTPRICE_XGBOOST__ROUNDS": "5"}

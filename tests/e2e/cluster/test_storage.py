@@ -31,7 +31,9 @@ def raw(cluster: Cluster) -> Path:
 
 
 def spilled(cluster: Cluster) -> list[Path]:
-    return [file for worker in cluster.workers for file in cluster.tmp(worker).glob("ray/session_*/ray_spilled_objects*/*")]
+    return [
+        file for worker in cluster.workers for file in cluster.tmp(worker).glob("ray/session_*/ray_spilled_objects*/*")
+    ]
 
 
 @contextmanager
@@ -56,7 +58,9 @@ def test_object_stores_that_spill_cost_time_only(cluster: Cluster, raw: Path) ->
 
 
 def test_a_full_disk_of_a_node_is_one_sentence_and_nothing_is_started(cluster: Cluster, raw: Path) -> None:
-    """Promise: commands end with exit code 1 and name the node; what was live stays live; with space again the same commands work."""
+    """Promise: commands end with exit code 1 and name the node; what was live stays live; with space again the same
+    commands work.
+    """
     cluster.restore(3)
     sink, victim = cluster.shared / "beside-full", cluster.workers[-1]
     process = ("process", "--source", "/mnt/stored", "--sink", "/mnt/beside-full")

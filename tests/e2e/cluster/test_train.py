@@ -1,4 +1,6 @@
-"""`train` with two workers on different nodes, one of which dies or runs full; and more workers than the cluster has room for."""
+"""`train` with two workers on different nodes, one of which dies or runs full; and more workers than the cluster
+has room for.
+"""
 
 import re
 import subprocess
@@ -13,10 +15,18 @@ from tests.e2e.cluster.rig import Cluster, finish, full_disk, kill, raw_listings
 from tests.spools import spools
 
 # A worker wants more than half of a node: two of them never share one.
-APART = {"NIGHTPRICE_TRAINING_CPUS": "1.5", "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training", "NIGHTPRICE_REGISTRY": "/mnt/models"}
+APART = {
+    "NIGHTPRICE_TRAINING_CPUS": "1.5",
+    "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
+    "NIGHTPRICE_REGISTRY": "/mnt/models",
+}
 # So many that the run is still going on whenever it is looked at.
 ENDLESS = {"NIGHTPRICE_XGBOOST__ROUNDS": "100000", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "100000"}
-ROUNDS = {"NIGHTPRICE_XGBOOST__ROUNDS": "200", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "200", "NIGHTPRICE_XGBOOST__MAX_DEPTH": "4"}
+ROUNDS = {
+    "NIGHTPRICE_XGBOOST__ROUNDS": "200",
+    "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "200",
+    "NIGHTPRICE_XGBOOST__MAX_DEPTH": "4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,10 @@ def undisturbed(cluster: Cluster, dataset: str) -> Any:
 def begun(cluster: Cluster, dataset: str, **settings: str) -> tuple["subprocess.Popen[str]", list[Host]]:
     """A run with two workers that have rows already; and the hosts of the workers."""
     run = cluster.start("train", "--data", dataset, "--workers", "2", "--json", **APART, **settings)
-    return run, until(lambda: found if len(found := [host for host in cluster.workers if spools(cluster.proc(host))]) == 2 else None, run)
+    return run, until(
+        lambda: found if len(found := [host for host in cluster.workers if spools(cluster.proc(host))]) == 2 else None,
+        run,
+    )
 
 
 def versions(cluster: Cluster) -> set[Path]:
@@ -52,7 +65,9 @@ def test_a_node_that_dies_costs_a_new_start_and_not_the_run(cluster: Cluster, da
     result = finish(run).result()
 
     assert result["metrics"] == undisturbed["metrics"]
-    assert {path.name for path in versions(cluster)} == {f"{one['model'].partition('@')[2]}" for one in (result, undisturbed)}
+    assert {path.name for path in versions(cluster)} == {
+        f"{one['model'].partition('@')[2]}" for one in (result, undisturbed)
+    }
     cluster.await_nodes()
 
 
@@ -86,16 +101,18 @@ def test_disks_that_fill_everywhere_are_named(cluster: Cluster, dataset: str) ->
         done = finish(run)
 
     assert done.code == 1
-    happened = (
-        "could not start again: One of the worker actors failed to initialize|failed on worker .: the processes that read its rows died, .*"
+    happened = "could not start again: One of the worker actors failed to initialize|failed on worker .: the processes that read its rows died, .*"
+    found = (
+        r"On 10\.77\.\S+ .*(the disk is full|a process died as soon as it had started|no process started within 90 s).*"
     )
-    found = r"On 10\.77\.\S+ .*(the disk is full|a process died as soon as it had started|no process started within 90 s).*"
     assert re.fullmatch(rf"Training ({happened})\. {found}\. Nothing was published\.", done.error()), done.error()
     assert versions(cluster) == before
 
 
 def test_a_run_that_nobody_can_read_for_any_more_ends_with_what_is_there(cluster: Cluster, dataset: str) -> None:
-    """Promise: workers that have taken the last CPUs, after a node died, wait for `resource_wait_seconds` and not for ever."""
+    """Promise: workers that have taken the last CPUs, after a node died, wait for `resource_wait_seconds` and not
+    for ever.
+    """
     for spare in cluster.workers[3:]:
         cluster.kill(spare)
     cluster.restore(3)
@@ -107,9 +124,7 @@ def test_a_run_that_nobody_can_read_for_any_more_ends_with_what_is_there(cluster
     done = finish(run)
 
     assert done.code == 1
-    said = (
-        r"Training stands still: for 20 s a worker has not started, or no rows have reached it\. Now the cluster has 4 CPUs, 2 at most on"
-    )
+    said = r"Training stands still: for 20 s a worker has not started, or no rows have reached it\. Now the cluster has 4 CPUs, 2 at most on"
     assert re.match(said, done.error()), done.error()
     assert versions(cluster) == before
     until(lambda: not [line for worker in cluster.workers for line in worker.processes() if "RayTrainWorker" in line])
@@ -127,10 +142,18 @@ def test_a_driver_that_dies_publishes_nothing(cluster: Cluster, dataset: str, un
     assert versions(cluster) == before
 
 
-def test_a_run_that_finds_no_room_says_what_it_wants_and_what_is_there(cluster: Cluster, dataset: str, undisturbed: Any) -> None:
-    """Promise: a word after five seconds, an error after `resource_wait_seconds`, exit code 1; nothing is left waiting in the cluster."""
+def test_a_run_that_finds_no_room_says_what_it_wants_and_what_is_there(
+    cluster: Cluster, dataset: str, undisturbed: Any
+) -> None:
+    """Promise: a word after five seconds, an error after `resource_wait_seconds`, exit code 1; nothing is left
+    waiting in the cluster.
+    """
     cluster.restore(3)
-    wait = {"NIGHTPRICE_RESOURCE_WAIT_SECONDS": "6", "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training", "NIGHTPRICE_REGISTRY": "/mnt/models"}
+    wait = {
+        "NIGHTPRICE_RESOURCE_WAIT_SECONDS": "6",
+        "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
+        "NIGHTPRICE_REGISTRY": "/mnt/models",
+    }
 
     done = cluster.run("train", "--data", dataset, "--workers", "50", **wait)
 
@@ -156,7 +179,7 @@ def test_a_run_that_finds_no_room_again_tries_five_times(cluster: Cluster, datas
     done = finish(run)
 
     assert done.code == 1
-    assert re.fullmatch(r"Training could not start again: .*\. Now the cluster has 2 CPUs, .* Nothing was published\.", done.error()), (
-        done.error()
-    )
+    assert re.fullmatch(
+        r"Training could not start again: .*\. Now the cluster has 2 CPUs, .* Nothing was published\.", done.error()
+    ), done.error()
     assert versions(cluster) == before

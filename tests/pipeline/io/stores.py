@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pipeline.datasets import open_dataset
-from pipeline.io import base, exactly
-from pipeline.io.sql_address import sibling
+from pipeline.io import exactly
+from pipeline.io import stores as base
+from pipeline.io.sql.address import sibling
 from tests.bigquery_rig import PROJECT, Warehouse
 from tests.postgres_rig import Server
 
@@ -43,11 +44,16 @@ class Store:
         assert self.sink
         dataset = open_dataset(self.sink)
         where = (
-            dataset.accepted.removesuffix("accepted") + "rejected" if "/versions/" in dataset.accepted else sibling(self.sink, "_rejected")
+            dataset.accepted.removesuffix("accepted") + "rejected"
+            if "/versions/" in dataset.accepted
+            else sibling(self.sink, "_rejected")
         )
         rows = base.read(where, exactly(*columns)).select_columns(columns).take_all()
         # Stores without lists hold them as JSON text.
-        return [row | {"reasons": json.loads(row["reasons"]) if isinstance(row["reasons"], str) else list(row["reasons"])} for row in rows]
+        return [
+            row | {"reasons": json.loads(row["reasons"]) if isinstance(row["reasons"], str) else list(row["reasons"])}
+            for row in rows
+        ]
 
 
 def parquet(folder: Path) -> Store:
@@ -108,7 +114,9 @@ def sqlite(folder: Path) -> Store:
         with sqlite3.connect(folder / "listings.db") as connection:
             connection.execute(f"CREATE TABLE raw ({_text_columns(rows)})")
             marks = ", ".join("?" * rows.num_columns)
-            connection.executemany(f"INSERT INTO raw VALUES ({marks})", [tuple(row.values()) for row in rows.to_pylist()])
+            connection.executemany(
+                f"INSERT INTO raw VALUES ({marks})", [tuple(row.values()) for row in rows.to_pylist()]
+            )
         connection.close()
         return f"sqlite:///{folder}/listings.db?table=raw"
 
@@ -119,7 +127,9 @@ def postgresql(server: Server, database: str) -> Store:
     def put(rows: pa.Table) -> str:
         server.run(database, f"CREATE TABLE raw ({_text_columns(rows)})")
         for row in rows.to_pylist():
-            values = ", ".join("NULL" if value is None else "'" + value.replace("'", "''") + "'" for value in row.values())
+            values = ", ".join(
+                "NULL" if value is None else "'" + value.replace("'", "''") + "'" for value in row.values()
+            )
             server.run(database, f"INSERT INTO raw VALUES ({values})")
         return f"{server.uri(database)}?table=raw"
 

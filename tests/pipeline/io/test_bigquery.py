@@ -5,14 +5,15 @@ from urllib.parse import quote_plus
 import pyarrow as pa
 import pytest
 
-from pipeline.io import base, exactly
-from pipeline.io.base import StoreError
-from pipeline.io.bigquery import read_bigquery
-from pipeline.io.bigquery_client import fields_of, parse
-from pipeline.io.bigquery_staging import BigQueryStaging
-from pipeline.io.parts import ACCEPTED, Tally
+from nightprice.errors import ContractError
+from pipeline.io import exactly
+from pipeline.io import stores as base
+from pipeline.io.bigquery.client import fields_of, parse
+from pipeline.io.bigquery.staging import BigQueryStaging
+from pipeline.io.bigquery.store import read_bigquery
+from pipeline.io.stores import StoreError
+from pipeline.io.tagged_blocks import ACCEPTED, Tally
 from tests.bigquery_rig import PROJECT, Warehouse
-from transforms.errors import ContractError
 
 Dataset = tuple[Warehouse, str]
 ROWS = pa.table({"id": pa.array([1, 2**53 + 1, None], pa.int64()), "name": ["a", None, "c"]})
@@ -82,7 +83,9 @@ def test_nothing_is_left_beside_the_live_tables(bigquery: Dataset, staging: BigQ
 
 def test_a_load_that_is_refused_is_one_sentence(bigquery: Dataset, staging: BigQueryStaging) -> None:
     staging.drop([staging.staged[ACCEPTED]])
-    with pytest.raises(StoreError, match=r"^\"bigquery://[^\n]*Not found: Table [^\n]*Check project, dataset and table[^\n]*$"):
+    with pytest.raises(
+        StoreError, match=r"^\"bigquery://[^\n]*Not found: Table [^\n]*Check project, dataset and table[^\n]*$"
+    ):
         staging.write(ACCEPTED, ROWS, "000001-0000")
 
 
@@ -90,7 +93,10 @@ def test_lists_come_as_json(bigquery: Dataset) -> None:
     warehouse, dataset = bigquery
     warehouse.create(f"{PROJECT}.{dataset}.raw", [{"name": "amenities", "type": "STRING", "mode": "REPEATED"}])
     warehouse.sql.execute(f"""INSERT INTO `{PROJECT}.{dataset}.raw` VALUES ('["TV","Wifi"]')""")
-    assert base.read(f"bigquery://{PROJECT}/{dataset}.raw", exactly("amenities")).take_all()[0]["amenities"] == '["TV", "Wifi"]'
+    assert (
+        base.read(f"bigquery://{PROJECT}/{dataset}.raw", exactly("amenities")).take_all()[0]["amenities"]
+        == '["TV", "Wifi"]'
+    )
 
 
 def test_a_query_is_run_once_for_the_columns_that_are_read(bigquery: Dataset, staging: BigQueryStaging) -> None:
@@ -138,7 +144,14 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["bigquery://p", "bigquery://p/dataset", "bigquery:///d.t", "bigquery://p/d.t?query=SELECT+1", "bigquery://p/d.t.x"]
+    "uri",
+    [
+        "bigquery://p",
+        "bigquery://p/dataset",
+        "bigquery:///d.t",
+        "bigquery://p/d.t?query=SELECT+1",
+        "bigquery://p/d.t.x",
+    ],
 )
 def test_wrong_addresses(uri: str) -> None:
     with pytest.raises(StoreError, match="must name one table or one query"):

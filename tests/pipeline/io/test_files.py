@@ -11,11 +11,12 @@ import pytest
 import ray
 from pyarrow import fs
 
-from pipeline.errors import UsageError
-from pipeline.io import exactly, files, text_files
-from pipeline.io.base import StoreError, read, write
+from nightprice.errors import UsageError
+from pipeline.cluster.session import ray_errors
+from pipeline.io import exactly, files
 from pipeline.io.files import listing as list_files
-from pipeline.session import ray_errors
+from pipeline.io.files import text as text_files
+from pipeline.io.stores import StoreError, read, write
 from tests.raw import listing, table_of, write_csv
 from transforms.clean import INVALID_ROW, SOURCE_FILE
 from transforms.contract import raw_columns
@@ -65,8 +66,10 @@ def test_a_row_that_is_no_utf8_is_kept_and_its_neighbours_are_read(tmp_path: Pat
 
 def test_a_row_of_the_wrong_length_may_be_no_utf8_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Small blocks: some rows are out before the one that Arrow gives up at.
-    monkeypatch.setattr("pipeline.io.text_files.BLOCK_BYTES", 4_096)
-    path = write_csv(tmp_path / "x.csv", [listing(number, neighbourhood_group_cleansed="Zürich" * 9) for number in range(60)])
+    monkeypatch.setattr("pipeline.io.files.text.BLOCK_BYTES", 4_096)
+    path = write_csv(
+        tmp_path / "x.csv", [listing(number, neighbourhood_group_cleansed="Zürich" * 9) for number in range(60)]
+    )
     lines = path.read_bytes().splitlines(keepends=True)
     lines[50] = lines[50].replace(b"Z", b"\xfe", 1)
     lines[40] = b"4,bro\xe2\x82ken\n"
@@ -86,7 +89,9 @@ def test_a_row_of_the_wrong_length_may_be_no_utf8_besides(tmp_path: Path, monkey
 
 def test_a_json_line_with_half_a_character_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text("\n".join(json.dumps(listing(number, property_type="x \ud83d" if number == 2 else "x")) for number in (1, 2, 3)))
+    path.write_text(
+        "\n".join(json.dumps(listing(number, property_type="x \ud83d" if number == 2 else "x")) for number in (1, 2, 3))
+    )
 
     rows = rows_of(path)
 
@@ -108,7 +113,11 @@ def test_json_lines_keep_digits_and_lists_and_broken_lines(tmp_path: Path) -> No
 
     rows = rows_of(path)
 
-    assert (rows[0]["id"], rows[0]["latitude"], json.loads(rows[0]["amenities"])) == ("1009876543210987655", "40.1", ["TV", "Wifi"])
+    assert (rows[0]["id"], rows[0]["latitude"], json.loads(rows[0]["amenities"])) == (
+        "1009876543210987655",
+        "40.1",
+        ["TV", "Wifi"],
+    )
     assert [row[INVALID_ROW] for row in rows] == [None, "{broken", "[1]"]
 
 
@@ -129,15 +138,26 @@ def test_files_are_divided_evenly_among_a_few_tasks_a_cpu(tmp_path: Path, monkey
     for number in range(2 * files.TASKS_PER_CPU * cpus):
         (tmp_path / f"{number:03d}.csv").write_text(f"id\n{number + 1000}\n")
 
-    rows = read(str(tmp_path), exactly("id")).map_batches(lambda block: {"ids": [block["id"].tolist()]}, batch_size=None).take_all()
+    rows = (
+        read(str(tmp_path), exactly("id"))
+        .map_batches(lambda block: {"ids": [block["id"].tolist()]}, batch_size=None)
+        .take_all()
+    )
 
     together = sorted(row["ids"] for row in rows)
-    assert together == [[str(number), str(number + 1)] for number in range(1000, 1000 + 2 * files.TASKS_PER_CPU * cpus, 2)]
+    assert together == [
+        [str(number), str(number + 1)] for number in range(1000, 1000 + 2 * files.TASKS_PER_CPU * cpus, 2)
+    ]
 
 
 def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    for path in (tmp_path / "1.csv", tmp_path / "a" / "2.csv", tmp_path / "a" / "b" / "3.csv", tmp_path / "a" / "notes.txt"):
+    for path in (
+        tmp_path / "1.csv",
+        tmp_path / "a" / "2.csv",
+        tmp_path / "a" / "b" / "3.csv",
+        tmp_path / "a" / "notes.txt",
+    ):
         path.write_text("id\n1\n")
 
     def found(pattern: str) -> list[str]:
@@ -156,7 +176,11 @@ def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
         ("x.csv.gz", b"no gzip at all", r'x\.csv\.gz" cannot be read: '),
         ("x.csv.gz", gzip.compress(b"id,price\n" + b"1,2\n" * 9999)[:60], r'x\.csv\.gz" cannot be read: '),
         ("x.csv", b"", r'x\.csv" cannot be read: Empty CSV file'),
-        ("x.csv", "id,price\n1,2\n".encode("utf-16"), r'x\.csv" cannot be read: it is no UTF-8 text \(invalid start byte at byte 0\)\. '),
+        (
+            "x.csv",
+            "id,price\n1,2\n".encode("utf-16"),
+            r'x\.csv" cannot be read: it is no UTF-8 text \(invalid start byte at byte 0\)\. ',
+        ),
         ("x.csv", bytes(range(128, 256)) * 90, r'x\.csv" cannot be read: [ -~…]*\. Replace the file'),
         ("x.txt", b"id\n1\n", r'x\.txt" is no data file of a known kind\. Expected an ending of \.parquet'),
     ],
@@ -190,14 +214,20 @@ def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
 def test_typed_columns_keep_their_type(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [2**60 + 1], "flag": [True]}), tmp_path / "x.parquet")
 
-    assert rows_of(tmp_path, exactly("flag", "id")) == [{"flag": True, "id": 2**60 + 1, SOURCE_FILE: str(tmp_path / "x.parquet")}]
+    assert rows_of(tmp_path, exactly("flag", "id")) == [
+        {"flag": True, "id": 2**60 + 1, SOURCE_FILE: str(tmp_path / "x.parquet")}
+    ]
 
 
 def test_columns_of_different_types_in_files_of_one_task_come_as_text(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [listing(1)])
     pq.write_table(table_of([listing(2)]), tmp_path / "b.parquet")
     typed = table_of([listing(3)])
-    for name, column in {"id": pa.array([2**60 + 3]), "price": pa.array([75.5]), "amenities": pa.array([["TV"]])}.items():
+    for name, column in {
+        "id": pa.array([2**60 + 3]),
+        "price": pa.array([75.5]),
+        "amenities": pa.array([["TV"]]),
+    }.items():
         typed = typed.set_column(typed.column_names.index(name), name, column)
     pq.write_table(typed, tmp_path / "c.parquet")
     (tmp_path / "d.jsonl").write_text(json.dumps(listing(4)))
@@ -247,14 +277,19 @@ def test_what_is_no_address_is_wrong_usage(uri: str, message: str) -> None:
 
 
 def test_the_web_is_no_sink() -> None:
-    with pytest.raises(StoreError, match=r'no such store among the sinks: "https"\. Known: abfs, abfss, bigquery, file, gs, postgres'):
+    with pytest.raises(
+        StoreError, match=r'no such store among the sinks: "https"\. Known: abfs, abfss, bigquery, file, gs, postgres'
+    ):
         write(ray.data.from_items([1]), "https://example.org/x", lambda tally, version, rejected_at: {})
 
 
 @pytest.mark.parametrize(
-    ("source", "sink"), [("raw", "raw"), ("raw", "raw/out"), ("raw/", "file://{0}/raw/a/b"), ("s3://b/raw", "s3://b/raw/dataset")]
+    ("source", "sink"),
+    [("raw", "raw"), ("raw", "raw/out"), ("raw/", "file://{0}/raw/a/b"), ("s3://b/raw", "s3://b/raw/dataset")],
 )
-def test_a_sink_in_its_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, sink: str) -> None:
+def test_a_sink_in_its_source_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, sink: str
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UsageError, match="the next run would read what this one writes"):
@@ -262,7 +297,8 @@ def test_a_sink_in_its_source_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("source", "sink"), [("raw", "rawer"), ("raw", "."), ("raw/*.csv", "raw/out"), ("raw", "s3://b/raw"), ("sqlite:///x.db?table=a", "x")]
+    ("source", "sink"),
+    [("raw", "rawer"), ("raw", "."), ("raw/*.csv", "raw/out"), ("raw", "s3://b/raw"), ("sqlite:///x.db?table=a", "x")],
 )
 def test_a_sink_beside_its_source_is_not(source: str, sink: str) -> None:
     files.check_apart(source, sink)
@@ -272,5 +308,7 @@ def test_a_bucket_of_google_that_does_not_answer_is_given_up_in_a_minute(monkeyp
     """Arrow's own limit is 15 minutes; the server here is a port that nobody listens at."""
     monkeypatch.setattr(files, "RETRY_SECONDS", 1)
 
-    with pytest.raises(StoreError, match=r'^"gs://anonymous@bucket/x\?endpoint_override=127\.0\.0\.1:1&scheme=http" cannot be listed: '):
+    with pytest.raises(
+        StoreError, match=r'^"gs://anonymous@bucket/x\?endpoint_override=127\.0\.0\.1:1&scheme=http" cannot be listed: '
+    ):
         list_files("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.io import base, exactly, https
-from pipeline.io.base import StoreError
+from nightprice.errors import ContractError
+from pipeline.cluster.session import ray_errors
+from pipeline.io import exactly, https
+from pipeline.io import stores as base
 from pipeline.io.https import fetch
-from pipeline.session import ray_errors
-from transforms.errors import ContractError
+from pipeline.io.stores import StoreError
 
 # Random enough that gzip leaves several chunks.
 LISTINGS = "id,name\n" + "".join(f"{2**53 + n},{hash((n, 'x')) % 10**12}\n" for n in range(60_000))
@@ -136,7 +137,9 @@ def test_a_damaged_copy_is_downloaded_again(site: Site, tmp_path: Path) -> None:
     assert fetch(site.url, tmp_path)[0].read_bytes() == BODY
 
 
-def test_without_the_server_the_copy_is_read_and_that_is_said(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_server_the_copy_is_read_and_that_is_said(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, copy = fetch(site.url, tmp_path)
     site.status = 503
     assert fetch(site.url, tmp_path) == (path, copy)
@@ -145,7 +148,11 @@ def test_without_the_server_the_copy_is_read_and_that_is_said(site: Site, tmp_pa
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(404, "answers 404 Not Found. Check the address"), (403, "answers 403 Forbidden. Ask for access"), (503, "503: Service Unavailable")],
+    [
+        (404, "answers 404 Not Found. Check the address"),
+        (403, "answers 403 Forbidden. Ask for access"),
+        (503, "503: Service Unavailable"),
+    ],
 )
 def test_a_refusal_is_one_sentence(site: Site, tmp_path: Path, status: int, message: str) -> None:
     site.status = status
@@ -158,7 +165,9 @@ def test_a_refusal_is_one_sentence(site: Site, tmp_path: Path, status: int, mess
 
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(https, "PAUSE_S", 0)
-    with pytest.raises(StoreError, match=r"cannot be downloaded: .*Connection refused.*Check the address and the network"):
+    with pytest.raises(
+        StoreError, match=r"cannot be downloaded: .*Connection refused.*Check the address and the network"
+    ):
         fetch("http://127.0.0.1:1/listings.csv", tmp_path)
 
 
@@ -184,7 +193,9 @@ def test_rows_come_from_the_web(site: Site, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_missing_column_is_named_with_the_address(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_column_is_named_with_the_address(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NIGHTPRICE_CACHE_DIR", str(tmp_path))
     with pytest.raises(ContractError, match=f'{site.url}: column "ids" is missing'), ray_errors():
         base.read(site.url, exactly("ids")).take_all()

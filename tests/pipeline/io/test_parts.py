@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.io import id_sketch
-from pipeline.io.id_sketch import IdSketch, task_size
-from pipeline.io.parts import Tally, join, split, tally_of
+from pipeline.io import kmv_sketch as id_sketch
+from pipeline.io.kmv_sketch import IdSketch, task_size
+from pipeline.io.tagged_blocks import Tally, join, split, tally_of
 from tests.raw import listing, table_of
 from transforms.clean import clean
 from transforms.contract import Pricing

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from nightprice.errors import UsageError
 from pipeline.datasets import open_dataset
-from pipeline.errors import UsageError
 from pipeline.io import files
-from pipeline.io.base import StoreError, read
 from pipeline.io.files import check_apart, write_files
+from pipeline.io.stores import StoreError, read
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.raw import listing, write_csv
@@ -26,7 +26,8 @@ def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         # The failed run's folder can't be removed either.
         with pytest.raises(
-            StoreError, match=r'"bucket/dataset/versions/.*" cannot be written: .*Check the address and your rights to it\.'
+            StoreError,
+            match=r'"bucket/dataset/versions/.*" cannot be written: .*Check the address and your rights to it\.',
         ):
             write_files(nothing, "s3://bucket/dataset", nothing)
 
@@ -47,7 +48,9 @@ def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_publis
     assert "Published, but old versions could not be removed: AccessDenied." in caplog.text
 
 
-def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(ray_session: None, tmp_path: Path, s3: Bucket) -> None:
+def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(
+    ray_session: None, tmp_path: Path, s3: Bucket
+) -> None:
     write_csv(tmp_path / "raw.csv", [listing(1), listing(2, price="free")])
     uri = f"{s3.uri}/dataset?region=us-east-1"
     for _ in range(2):
@@ -58,7 +61,9 @@ def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(ray_sess
         check_apart(f"{s3.uri}/raw?region=us-east-1", f"{s3.uri}/raw/dataset?region=us-east-1")
 
 
-@pytest.mark.parametrize("uri", ["mysql://ann:s3cr3t@host/x", "s3://KEY:s3cr3t@no bucket/x", "s3://KEY:s3cr3t@bucket/x?no=option"])
+@pytest.mark.parametrize(
+    "uri", ["mysql://ann:s3cr3t@host/x", "s3://KEY:s3cr3t@no bucket/x", "s3://KEY:s3cr3t@bucket/x?no=option"]
+)
 def test_an_error_names_an_address_without_its_secret(uri: str) -> None:
     with pytest.raises(StoreError) as caught:
         read(uri, raw_columns)

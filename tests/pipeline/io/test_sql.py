@@ -10,15 +10,17 @@ from urllib.parse import quote
 import pyarrow as pa
 import pytest
 
-from pipeline.io import base, exactly, sql
-from pipeline.io.base import StoreError
-from pipeline.io.databases import open_database
-from pipeline.io.parts import ACCEPTED, REJECTED, Tally
-from pipeline.io.sql_staging import SqlStaging
-from pipeline.session import ray_errors
+from nightprice.errors import ContractError
+from pipeline.cluster.session import ray_errors
+from pipeline.io import exactly
+from pipeline.io import stores as base
+from pipeline.io.sql import store as sql
+from pipeline.io.sql.databases import open_database
+from pipeline.io.sql.staging import SqlStaging
+from pipeline.io.stores import StoreError
+from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, Tally
 from tests.postgres_rig import Server
 from transforms.clean import REJECTED_SCHEMA
-from transforms.errors import ContractError
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
 
@@ -258,7 +260,9 @@ def test_a_name_too_long_for_its_staging_tables(postgres: tuple[Server, str]) ->
 
 def test_no_rights_to_write_is_said_before_anything_is_read(postgres: tuple[Server, str]) -> None:
     server, name = postgres
-    server.run(name, f"CREATE ROLE reader_{name} LOGIN PASSWORD 'pw-of-reader'", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    server.run(
+        name, f"CREATE ROLE reader_{name} LOGIN PASSWORD 'pw-of-reader'", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+    )
     uri = server.uri(name, user=f"reader_{name}", password="pw-of-reader")
     with pytest.raises(StoreError, match=r"permission denied for schema public\. Ask the owner") as caught:
         base.write(None, f"{uri}?table=listings", lambda *_: {})  # type: ignore[arg-type]
@@ -289,11 +293,13 @@ def test_a_character_that_postgresql_refuses_is_replaced(postgres: tuple[Server,
     made.start()
     rows = pa.Table.from_pylist([{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=REJECTED_SCHEMA)
     made.write(REJECTED, rows, "000001-0000")
-    assert server.run(name, "SELECT price, reasons FROM listings_rejected_1a2b3c") == [("1\ufffd2", ["price:unparseable"])]
+    assert server.run(name, "SELECT price, reasons FROM listings_rejected_1a2b3c") == [
+        ("1\ufffd2", ["price:unparseable"])
+    ]
 
 
 def test_a_busy_sqlite_file_is_waited_for_then_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.io.databases.SQLITE_WAIT_MS", 50)
+    monkeypatch.setattr("pipeline.io.sql.databases.SQLITE_WAIT_MS", 50)
     database = open_database(f"sqlite:///{tmp_path}/a.db?table=t")
     with database.transaction(write=True) as holder:
         database.lock(holder, "t")

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.io import sql_address, sql_errors
-from pipeline.io.base import StoreError
-from pipeline.io.sql_address import parse
+from pipeline.io.sql import address as sql_address
+from pipeline.io.sql import errors as sql_errors
+from pipeline.io.sql.address import parse
+from pipeline.io.stores import StoreError
 
 
 def test_a_table_and_the_drivers_own_parameters() -> None:
@@ -19,7 +20,10 @@ def test_a_table_and_the_drivers_own_parameters() -> None:
 
 
 def test_a_query_is_url_encoded() -> None:
-    assert parse("sqlite:///a.db?query=SELECT+*+FROM+t+WHERE+a+%3D+%27x%26y%27;").query == "SELECT * FROM t WHERE a = 'x&y'"
+    assert (
+        parse("sqlite:///a.db?query=SELECT+*+FROM+t+WHERE+a+%3D+%27x%26y%27;").query
+        == "SELECT * FROM t WHERE a = 'x&y'"
+    )
 
 
 def test_sqlite_paths_with_three_and_four_slashes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,16 +13,18 @@ import pyarrow as pa
 import pytest
 import ray.data
 
+from nightprice.errors import ContractError
+from pipeline.cluster.session import ray_errors
 from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
-from pipeline.io import base, exactly, parts
-from pipeline.io.base import StoreError
-from pipeline.session import ray_errors
+from pipeline.io import exactly
+from pipeline.io import stores as base
+from pipeline.io import tagged_blocks as parts
+from pipeline.io.stores import StoreError
 from tests.pipeline.io import stores
 from tests.pipeline.io.stores import Store
 from transforms.clean import REJECTED_SCHEMA
 from transforms.contract import CONTRACT_VERSION, accepted_schema
-from transforms.errors import ContractError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -69,7 +71,9 @@ def test_rows_come_as_they_are_stored(name: str, make: Callable[[str], Store]) -
     found = base.read(uri, exactly("room_type", "id", "price", "amenities")).take_all()
     # CSV does not tell an empty text from none.
     expected = [row | {"price": row["price"] or None} for row in RAW.to_pylist()]
-    assert sorted(({key: row[key] or None for key in RAW.column_names} for row in found), key=str) == sorted(expected, key=str)
+    assert sorted(({key: row[key] or None for key in RAW.column_names} for row in found), key=str) == sorted(
+        expected, key=str
+    )
     assert all(row["source_file"] for row in found)
     assert store.secret is None or store.secret not in str(found)
 
@@ -110,8 +114,14 @@ SCHEMA = accepted_schema()
 
 
 def _listing(number: int, **values: Any) -> dict[str, Any]:
-    record: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {item.name: False for item in SCHEMA if pa.types.is_boolean(item.type)}
-    return record | {"id": number, "price": 90.1, "latitude": 40.123456789012345, "bathrooms": 1.5, "accommodates": 2} | values
+    record: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {
+        item.name: False for item in SCHEMA if pa.types.is_boolean(item.type)
+    }
+    return (
+        record
+        | {"id": number, "price": 90.1, "latitude": 40.123456789012345, "bathrooms": 1.5, "accommodates": 2}
+        | values
+    )
 
 
 ACCEPTED = [
@@ -182,7 +192,9 @@ def refuse(tally: parts.Tally, version: str, rejected_at: str) -> base.Manifest:
 
 
 @pytest.mark.parametrize("name", SINKS)
-def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(name: str, make: Callable[[str], Store]) -> None:
+def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(
+    name: str, make: Callable[[str], Store]
+) -> None:
     store = make(name)
     assert store.sink
     live = write(store, parted(ACCEPTED, REJECTED))
@@ -225,11 +237,15 @@ def _dies_once(row: pa.Table, marker: Path) -> Iterator[pa.Table]:
 
 
 @pytest.mark.parametrize("name", SINKS)
-def test_a_worker_that_dies_loses_and_duplicates_nothing(name: str, make: Callable[[str], Store], tmp_path: Path) -> None:
+def test_a_worker_that_dies_loses_and_duplicates_nothing(
+    name: str, make: Callable[[str], Store], tmp_path: Path
+) -> None:
     store = make(name)
     assert store.sink
     marker = tmp_path / "died"
-    base.write(ray.data.range(1).map_batches(partial(_dies_once, marker=marker), batch_format="pyarrow"), store.sink, seal)
+    base.write(
+        ray.data.range(1).map_batches(partial(_dies_once, marker=marker), batch_format="pyarrow"), store.sink, seal
+    )
     assert marker.exists()
     assert [row["id"] for row in store.accepted(["id"])] == [2, 3, HUGE]
     assert len(store.rejected(["reasons"])) == 2
@@ -245,7 +261,9 @@ def _meets(row: pa.Table, rows: list[dict[str, Any]], mine: Path, others: Path) 
 
 
 @pytest.mark.parametrize("name", SINKS)
-def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(name: str, make: Callable[[str], Store], tmp_path: Path) -> None:
+def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(
+    name: str, make: Callable[[str], Store], tmp_path: Path
+) -> None:
     """Promise: neither sees the other; the one that publishes last is live, with its own manifest and its own rows."""
     store = make(name)
     marks = tmp_path / "one", tmp_path / "two"

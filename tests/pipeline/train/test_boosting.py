@@ -9,7 +9,7 @@ import xgboost
 
 from pipeline.settings import Settings, XGBoostSettings
 from pipeline.train.boosting import booster_to_onnx, class_weights, parameters, quantile_matrix, trained
-from pipeline.train.matrix import Spool
+from pipeline.train.encoded_rows import Spool
 from pipeline.train.onnx_export import ExportError, check_parity, with_missing
 from transforms.contract import FEATURES
 from transforms.encode import Matrix
@@ -55,7 +55,13 @@ def test_a_worker_may_have_no_rows_to_validate_on(rows: tuple[Matrix, Any]) -> N
     validation = quantile_matrix(Spool(), np.ones(4, np.float32), ref=matrix)
 
     assert validation.num_row() == 0
-    xgboost.train({"objective": "multi:softprob", "num_class": 4}, matrix, 2, evals=[(validation, "validation")], verbose_eval=False)
+    xgboost.train(
+        {"objective": "multi:softprob", "num_class": 4},
+        matrix,
+        2,
+        evals=[(validation, "validation")],
+        verbose_eval=False,
+    )
 
 
 def test_the_onnx_model_is_the_booster_with_missing_values_too(rows: tuple[Matrix, Any]) -> None:

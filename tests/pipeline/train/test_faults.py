@@ -18,7 +18,9 @@ from tests.until import until
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Promise: retried work is bounded, the error is one sentence, and no version is published."""
     starts = tmp_path / "starts"
 
@@ -34,7 +36,8 @@ def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(tmp_
 
     assert starts.read_text() == "xxx"
     assert str(error.value) == (
-        "Training failed on worker 0: its process or its node died, as in each of 3 starts. Most often a node ran out of memory. "
+        "Training failed on worker 0: its process or its node died, as in each of 3 starts. Most often a node "
+        "ran out of memory. "
         "Nothing was published."
     )
     assert not (tmp_path / "registry").exists()

@@ -8,8 +8,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
+from pipeline.train.encoded_rows import category_positions
 from pipeline.train.forest import NOTEBOOK_FEATURES, float32_below, grow, grow_tree, merged, tree_seeds
-from pipeline.train.matrix import category_positions
 from pipeline.train.onnx_export import check_parity, with_missing
 from tests.listings import accepted_listings
 from transforms.contract import CATEGORY, FEATURES, Pricing
@@ -32,7 +32,9 @@ def grown(rows: tuple[Matrix, Any], workers: int, sample: Matrix, **settings: An
     seeds = tree_seeds(0, TREES)
     config = {"forest": ForestSettings(**settings).model_dump(), "categories": 4, "sample": sample, "threads": 2}
     parts = [
-        grow(rows[0][:, COLUMNS], rows[1], {number: int(seeds[number]) for number in range(rank, TREES, workers)}, config)
+        grow(
+            rows[0][:, COLUMNS], rows[1], {number: int(seeds[number]) for number in range(rank, TREES, workers)}, config
+        )
         for rank in range(workers)
     ]
     return merged(parts, 4)
@@ -43,7 +45,9 @@ def test_it_is_the_forest_of_scikit_learn(rows: tuple[Matrix, Any]) -> None:
     theirs = RandomForestClassifier(TREES, random_state=0).fit(rows[0][:, COLUMNS], rows[1])
     ours = grown(rows, 1, sample, class_weight="none")
     np.testing.assert_allclose(ours.expected, theirs.predict_proba(sample[:, COLUMNS]), atol=1e-12)
-    np.testing.assert_allclose([ours.importance[name] for name in NOTEBOOK_FEATURES], theirs.feature_importances_, atol=1e-12)
+    np.testing.assert_allclose(
+        [ours.importance[name] for name in NOTEBOOK_FEATURES], theirs.feature_importances_, atol=1e-12
+    )
 
 
 def test_rows_are_drawn_evenly_and_weighed_then(rows: tuple[Matrix, Any]) -> None:
@@ -52,14 +56,18 @@ def test_rows_are_drawn_evenly_and_weighed_then(rows: tuple[Matrix, Any]) -> Non
     theirs = RandomForestClassifier(1, random_state=0, class_weight="balanced_subsample").fit(features, labels)
     picked = np.random.RandomState(seed).randint(0, len(labels), len(labels), dtype=np.int32)
     # Then a tree of ours with the same weights is the same tree
-    ours = grow_tree(features, labels, compute_sample_weight("balanced", labels, indices=picked), seed, ForestSettings())
+    ours = grow_tree(
+        features, labels, compute_sample_weight("balanced", labels, indices=picked), seed, ForestSettings()
+    )
     np.testing.assert_allclose(ours.predict_proba(features), theirs.predict_proba(features), atol=1e-12)
 
 
 def test_balanced_weighs_rare_categories_up(rows: tuple[Matrix, Any]) -> None:
     sample = rows[0][:300]
     rare = int(np.bincount(rows[1]).argmin())
-    balanced, even = (grown(rows, 1, sample, class_weight=weight, max_depth=3).expected for weight in ("balanced", "none"))
+    balanced, even = (
+        grown(rows, 1, sample, class_weight=weight, max_depth=3).expected for weight in ("balanced", "none")
+    )
     assert balanced[:, rare].mean() > even[:, rare].mean() + 0.05
 
 

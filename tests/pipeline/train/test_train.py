@@ -6,14 +6,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import UsageError
+from nightprice.errors import ContractError, UsageError
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
-from pipeline.split import Split
 from pipeline.train import TrainingError, train
+from pipeline.train.split import Split
 from registry.artifact import Artifact
 from registry.registry import Registry
 from tests.listings import accepted_listings, write_dataset
-from transforms.errors import ContractError
 
 ROWS = 3_000
 SETTINGS = Settings(xgboost=XGBoostSettings(rounds=60, max_depth=4), random_forest=ForestSettings(trees=12))
@@ -40,7 +39,9 @@ def boosted(ray_session: None, data: str, registry: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def forest(boosted: dict[str, Any], data: str, registry: str, table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def forest(
+    boosted: dict[str, Any], data: str, registry: str, table: pa.Table, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Trained with a file that names just the listings which the hash holds out, and one that is not there."""
     ids = table["id"].to_numpy()
     held = ids[Split(SETTINGS.holdout_share).is_holdout(ids)]
@@ -54,7 +55,9 @@ def load(registry: str, result: dict[str, Any]) -> Artifact:
     return Registry(registry).load(result["model"])
 
 
-def test_a_model_is_published_with_all_that_its_users_need(boosted: dict[str, Any], registry: str, table: pa.Table) -> None:
+def test_a_model_is_published_with_all_that_its_users_need(
+    boosted: dict[str, Any], registry: str, table: pa.Table
+) -> None:
     artifact = load(registry, boosted)
     manifest = artifact.manifest
     held = Split(SETTINGS.holdout_share).is_holdout(table["id"].to_numpy())
@@ -62,7 +65,13 @@ def test_a_model_is_published_with_all_that_its_users_need(boosted: dict[str, An
     assert manifest["split"]["training_rows"] == int((~held).sum())
     assert manifest["metrics"] == boosted["metrics"] == manifest["evaluation"]["metrics"]
     assert sum(manifest["importance"].values()) == pytest.approx(1)
-    assert {path.name for path in artifact.folder.iterdir()} == {"manifest.json", "model.onnx", "golden.json", "booster.ubj", "report.html"}
+    assert {path.name for path in artifact.folder.iterdir()} == {
+        "manifest.json",
+        "model.onnx",
+        "golden.json",
+        "booster.ubj",
+        "report.html",
+    }
     assert boosted["report"] == str(artifact.folder / "report.html")
     assert "<html" in Path(boosted["report"]).read_text("utf-8")
 
@@ -93,7 +102,9 @@ def test_the_forest_does_not_depend_on_the_number_of_workers(forest: dict[str, A
     assert load(registry, halves).manifest["training"]["trees"] == 12
 
 
-def test_another_model_is_compared_on_the_same_rows(forest: dict[str, Any], boosted: dict[str, Any], registry: str) -> None:
+def test_another_model_is_compared_on_the_same_rows(
+    forest: dict[str, Any], boosted: dict[str, Any], registry: str
+) -> None:
     manifest = load(registry, forest).manifest
     (other,) = manifest["comparison"]
     assert boosted["model"] in other["name"]
@@ -101,11 +112,16 @@ def test_another_model_is_compared_on_the_same_rows(forest: dict[str, Any], boos
     assert other["rows"] == manifest["evaluation"]["rows"]
 
 
-def test_a_named_holdout_is_held_out_and_kept_with_the_model(forest: dict[str, Any], registry: str, table: pa.Table) -> None:
+def test_a_named_holdout_is_held_out_and_kept_with_the_model(
+    forest: dict[str, Any], registry: str, table: pa.Table
+) -> None:
     artifact = load(registry, forest)
     ids = table["id"].to_numpy()
     assert artifact.manifest["split"]["kind"] == "ids"
-    assert (Split.of_model(artifact.manifest, artifact.folder).is_holdout(ids) == Split(SETTINGS.holdout_share).is_holdout(ids)).all()
+    assert (
+        Split.of_model(artifact.manifest, artifact.folder).is_holdout(ids)
+        == Split(SETTINGS.holdout_share).is_holdout(ids)
+    ).all()
 
 
 def file(registry: str, result: dict[str, Any], name: str) -> bytes:

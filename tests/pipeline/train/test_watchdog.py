@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.train import watchdog
-from pipeline.train.learn import TrainingError
+from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import Heartbeats, Watchdog
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -34,7 +34,9 @@ def test_the_most_silent_worker_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("broken", [[], ["on 10.0.0.7 the disk is full (0 of 400 MiB are free)"]])
-def test_a_run_without_heartbeats_ends_with_what_is_wrong(of_a_cluster: None, monkeypatch: pytest.MonkeyPatch, broken: list[str]) -> None:
+def test_a_run_without_heartbeats_ends_with_what_is_wrong(
+    of_a_cluster: None, monkeypatch: pytest.MonkeyPatch, broken: list[str]
+) -> None:
     monkeypatch.setattr(watchdog, "broken_nodes", lambda: broken)
     wrong = (
         r"On 10\.0\.0\.7 the disk is full \(0 of 400 MiB are free\)\."
@@ -44,7 +46,8 @@ def test_a_run_without_heartbeats_ends_with_what_is_wrong(of_a_cluster: None, mo
     end = threading.Event()
     try:
         with pytest.raises(
-            TrainingError, match=rf"^Training stands still: for 1\.5 s a worker has not started, or .* {wrong} Nothing was "
+            TrainingError,
+            match=rf"^Training stands still: for 1\.5 s a worker has not started, or .* {wrong} Nothing was ",
         ):
             Watchdog.over(2, seconds=1.5).run(lambda: end.wait(60))
     finally:

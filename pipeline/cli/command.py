@@ -1,0 +1,118 @@
+"""What all commands share: the options --settings, --json and --debug, one place for errors, and Ray around the
+work.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from pipeline.cli import console
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+app = typer.Typer(
+    name="nightprice",
+    help="Nightly price categories of short-term rental listings: from raw listings to a promoted model.",
+    epilog="Begin with: nightprice demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="TOML file of settings (default: nightprice.toml if it is there)."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
+COMMON = {"settings": (SettingsFile, None), "json": (AsJson, False), "debug": (Debug, False)}
+
+
+@dataclass
+class Run:
+    """What a command is given beside its own options."""
+
+    screen: console.Screen
+    settings_file: Path | None
+
+    def settings(self, **given: Any) -> "Settings":
+        """The settings in force, those given on the command line first."""
+        from pipeline.settings import load_settings
+
+        return load_settings(self.settings_file).override(**given)
+
+    @contextmanager
+    def ray(self, what: str) -> Iterator[None]:
+        """Joins or starts Ray for the work named by `what`, and ends what it started."""
+        from pipeline.cluster import session
+
+        session.configure_environment()
+        import ray
+
+        joined = ray.is_initialized()
+        with self.screen.working(
+            "Joining Ray" if joined or os.environ.get("RAY_ADDRESS") else "Starting Ray on this machine"
+        ):
+            session.start()
+        try:
+            with self.screen.working(what), session.ray_errors():
+                from pipeline.cluster.nodes import check_nodes
+                from pipeline.cluster.resources import await_cpu, can_grow
+
+                if can_grow():
+                    check_nodes()
+                    await_cpu(self.settings().resource_wait_seconds)
+                yield
+        finally:
+            if not joined:
+                ray.shutdown()
+
+
+def command(example: str, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Register a function `(run, own options…)` as a command: its docstring is the help, `example` stands below."""
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        def run(**given: Any) -> None:
+            common = {option: given.pop(option) for option in COMMON}
+            raise typer.Exit(_run(function, given, **common))
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__signature__ = _with_common(function)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        app.command(name or function.__name__, epilog=f"Example: {example}")(run)
+        return function
+
+    return register
+
+
+def _with_common(function: Callable[..., int | None]) -> inspect.Signature:
+    """The function's own options without `run`, then the common ones."""
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        item.replace(annotation=hints[item.name]) for item in list(inspect.signature(function).parameters.values())[1:]
+    ]
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in COMMON.items()
+    ]
+    return inspect.Signature([*own, *common])
+
+
+def _run(
+    function: Callable[..., int | None], given: dict[str, Any], settings: Path | None, json: bool, debug: bool
+) -> int:
+    with console.screen(json) as screen:
+        try:
+            return function(Run(screen, settings), **given) or 0
+        except (Exception, KeyboardInterrupt) as error:
+            return console.report(error, debug, screen)

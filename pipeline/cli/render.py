@@ -1,0 +1,173 @@
+"""Results as tables for people; they hold nothing that the JSON of the same command does not."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.evaluation.metrics import LOWER_IS_BETTER
+
+# In the order of interest.
+METRICS: dict[str, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "ordinal_mae": "ordinal MAE",
+    "ece": "calibration error",
+    "majority_accuracy": "majority class's accuracy",
+}
+FEW = ("accuracy", "macro_f1", "roc_auc", "log_loss")
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = ()
+) -> RenderableType:
+    """A table below its title; the columns named in `numbers` are aligned to the right."""
+    grid = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        grid.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
+    for row in rows:
+        grid.add_row(*(value if isinstance(value, Text) else escape(text(value)) for value in row))
+    return Group(Text(title, style="bold"), grid)
+
+
+def text(value: Any) -> str:
+    """
+    >>> text(1234567), text(0.70346), text(None)
+    ('1,234,567', '0.7035', '–')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def next_steps(*commands: str) -> RenderableType:
+    """What to type next."""
+    return Text.assemble(("Next:  ", "bold"), "\n       ".join(commands))
+
+
+def rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
+    """Counts of a dataset or of scored rows, and why rows were rejected."""
+    counts = manifest["rows"]
+    share = counts["rejected"] / counts["read"] if counts["read"] else 0.0
+    line = (
+        f"{counts['read']:,} rows read, {counts['accepted']:,} accepted, {counts['rejected']:,} rejected ({share:.1%})"
+    )
+    lines: list[RenderableType] = [Text(line, style="bold"), Text(f"{uri}  version {manifest['version']}")]
+    if manifest["reasons"]:
+        lines.append(_counts("Rejected for", manifest["reasons"]))
+    if manifest.get("warnings"):
+        lines.append(_counts("Taken as missing, or noticed", manifest["warnings"]))
+    return Group(*lines)
+
+
+def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return table(title, ("reason", "rows"), ordered, numbers=("rows",))
+
+
+def metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """Metrics side by side, one column a model; the best of several is marked."""
+    names = [name for name in METRICS if any(name in found for found in models.values())]
+    body = [
+        (METRICS[name], *_marked([found.get(name) for found in models.values()], name in LOWER_IS_BETTER))
+        for name in names
+    ]
+    return table("Metrics", ("", *models), body, numbers=tuple(models))
+
+
+def _marked(values: list[Any], lower_is_better: bool) -> list[Any]:
+    there = [value for value in values if value is not None]
+    if len(there) < 2:
+        return values
+    best = min(there) if lower_is_better else max(there)
+    return [Text(text(value), style="bold green") if value == best else value for value in values]
+
+
+def evaluated(found: Mapping[str, Any]) -> list[RenderableType]:
+    """How many rows an evaluation stands on, and how good it is for every category."""
+    lines = f"on {found['rows']:,} rows" + "".join(
+        f", {count:,} not scored: {reason}" for reason, count in found["unscorable"].items() if count
+    )
+    columns = ("precision", "recall", "f1", "support")
+    body = [(label, *(of[name] for name in columns)) for label, of in found["per_class"].items()]
+    return [Text(lines), "", table("Categories", ("", *columns), body, numbers=columns)]
+
+
+def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]) -> RenderableType:
+    """All versions of a model, newest first; `aliases` by version."""
+    body = [
+        (
+            item["version"],
+            ", ".join(aliases.get(item["version"], ())) or "",
+            item["estimator"],
+            *(item["metrics"].get(metric) for metric in FEW),
+            moment(item["created"]),
+        )
+        for item in versions
+    ]
+    heads = [METRICS[metric] for metric in FEW]
+    return table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
+
+
+def history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Every change of an alias, newest first; the first row is in force."""
+    body = [
+        (
+            item["number"],
+            item["action"],
+            item["version"],
+            item["previous"],
+            moment(item["when"]),
+            item["who"],
+            item["why"],
+        )
+        for item in records
+    ]
+    return table(name, ("no.", "change", "version", "before", "when (UTC)", "who", "why"), body, numbers=("no.",))
+
+
+def moment(iso: Any) -> str:
+    """
+    >>> moment("2026-11-23T13:45:00.123456+00:00")
+    '2026-11-23 13:45:00'
+    """
+    return str(iso)[:19].replace("T", " ")
+
+
+_MARKS = {
+    "ok": Text("ok", style="green"),
+    "note": Text("note", style="yellow"),
+    "failed": Text("failed", style="bold red"),
+}
+
+
+def examination(found: Mapping[str, Any]) -> list[RenderableType]:
+    """What the doctor found, its mends in the row below, and the settings in force."""
+    body: list[Sequence[Any]] = []
+    for item in found["findings"]:
+        body.append((_MARKS[item["status"]], item["about"], item["found"]))
+        if item["mend"]:
+            body.append(("", "", Text(f"→ {item['mend']}", style="bold")))
+    shown: list[RenderableType] = [table("Checks", ("", "about", "found"), body)]
+    if found["settings"]:
+        settings = [(name, _toml(item["value"]), item["origin"]) for name, item in found["settings"].items()]
+        shown += ["", table("Settings in force", ("setting", "value", "from"), settings)]
+    failed = sum(item["status"] == "failed" for item in found["findings"])
+    verdict = (
+        f"{failed} of {len(found['findings'])} checks failed."
+        if failed
+        else "Everything that the pipeline needs is there."
+    )
+    return [*shown, "", Text(verdict, style="bold red" if failed else "bold green")]
+
+
+def _toml(value: Any) -> Text:
+    return Text("none" if value is None else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,88 @@
+"""Whether a challenger may take the champion's place: both on the same holdout rows, by the rule in the settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nightprice.errors import UsageError
+from pipeline.cluster.session import ray_errors
+from pipeline.datasets import Dataset, open_dataset
+from pipeline.evaluation.evaluate import Evaluation, evaluate_dataset
+from pipeline.evaluation.metrics import LOWER_IS_BETTER
+from pipeline.settings import GateSettings
+from pipeline.train.split import Split
+from registry.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says, and why, in one sentence for the record."""
+
+    promote: bool
+    reason: str
+    challenger: Evaluation | None = None
+    champion: Evaluation | None = None
+
+
+def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, data: str | None = None) -> Decision:
+    """Evaluate both models on the challenger's holdout rows and compare them by the rule.
+
+    The rows are those of the challenger's dataset (or of `data`) that its own split held out. Without a champion the
+    challenger is promoted. Raises StoreError if the dataset is gone: name another place of it as `data`.
+    """
+    if champion is None:
+        return Decision(True, "there is no champion yet")
+    if challenger.version == champion.version:
+        return Decision(False, f"{challenger.ref} is the champion already")
+    if challenger.pricing != champion.pricing:
+        raise UsageError(
+            f"{challenger.ref} and {champion.ref} have different bins or labels, so their metrics can't be compared. "
+            "Promote without --if-better if the new ones are wanted."
+        )
+    split = Split.of_model(challenger.manifest, challenger.folder)
+    dataset = open_dataset(data or challenger.manifest["dataset"]["uri"])
+    with ray_errors():
+        new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
+        old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
+    verdict = compare(new, old, rule)
+    notes = _notes(challenger, champion, dataset)
+    return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)
+
+
+def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:
+    """Whether the first evaluation is better than the second by more than the rule's least improvement.
+
+    Both are on the rows that both models can score; `unscorable` counts what the other alone can.
+    Raises UsageError if the metric can't be had from these rows.
+    """
+    values = new["metrics"][rule.metric], old["metrics"][rule.metric]
+    if None in values:
+        raise UsageError(
+            f"The metric {rule.metric} is not defined on these rows. Choose another one as gate.metric in the settings."
+        )
+    if lost := _listed(new["unscorable"]):
+        # To leave rows out is no way to look better.
+        return Decision(False, f"the challenger can't score all holdout rows that the champion can: {lost}", new, old)
+    challenger, champion = values
+    gain = champion - challenger if rule.metric in LOWER_IS_BETTER else challenger - champion
+    promote = gain > 0 and gain >= rule.min_improvement
+    figures = f"{rule.metric} {challenger:.4f} against {champion:.4f} on the same {new['rows']:,} holdout rows"
+    needed = f"an improvement of at least {rule.min_improvement:g}" if rule.min_improvement else "an improvement"
+    gained = f"; besides, the challenger alone can score {more}" if (more := _listed(old["unscorable"])) else ""
+    verdict = f"{'better' if promote else 'not better'} by the rule, which asks for {needed}"
+    return Decision(promote, f"{figures}: {verdict}{gained}", new, old)
+
+
+def _listed(unscorable: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} ({count:,})" for reason, count in unscorable.items() if count)
+
+
+def _notes(challenger: Artifact, champion: Artifact, dataset: Dataset) -> str:
+    """What a reader of the record must know about the comparison."""
+    notes = []
+    trained_on = challenger.manifest["dataset"]["version"]
+    if dataset.version != trained_on:
+        notes.append(f"the dataset is now at {dataset.version}, the challenger was trained on {trained_on}")
+    keys = ("kind", "holdout_share", "ids")
+    if [challenger.manifest["split"].get(key) for key in keys] != [champion.manifest["split"].get(key) for key in keys]:
+        notes.append("the champion was split in another way and may have learned from some of these rows")
+    return f" ({'; '.join(notes)})" if notes else ""

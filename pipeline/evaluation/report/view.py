@@ -1,0 +1,298 @@
+"""What the page says, in words and shares of a width: from manifests to the values that the template shows."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from math import isfinite
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.evaluation.metrics import LOWER_IS_BETTER
+from pipeline.evaluation.report.charts import standard_error
+from transforms.contract import Pricing
+
+# With fewer rows an accuracy says little; the page mutes it.
+FEW_ROWS = 30
+# So many lines of a table are shown at once, the others on demand.
+SHOWN = 12
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one figure of the evaluation is shown."""
+
+    key: str
+    title: str
+    says: str
+    percent: bool = False
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.key in LOWER_IS_BETTER
+
+    def text(self, value: float | None) -> str:
+        return NONE if value is None else percent(value) if self.percent else f"{value:.3f}"
+
+    def difference(self, value: float, other: float) -> str:
+        """How `value` compares with `other`, in words.
+
+        >>> METRICS[0].difference(0.71, 0.6), METRICS[4].difference(0.31, 0.45)
+        ('11.0 points better', '0.140 better')
+        """
+        change = (other - value) if self.lower_is_better else (value - other)
+        amount = f"{abs(change) * 100:.1f} points" if self.percent else f"{abs(change):.3f}"
+        return "the same" if round(change, 3) == 0 else f"{amount} {'better' if change > 0 else 'worse'}"
+
+
+METRICS = (
+    Metric("accuracy", "Accuracy", "share of right answers", percent=True),
+    Metric("macro_f1", "Macro-F1", "precision and recall, every category alike"),
+    Metric("roc_auc", "ROC AUC", "ranks one category against the rest; 0.5 is chance"),
+    Metric("log_loss", "Log loss", "price of misplaced confidence"),
+    Metric("ordinal_mae", "Ordinal error", "mean distance in categories"),
+    Metric("ece", "Calibration error", "mean gap between promise and outcome"),
+)
+HEADLINE = ("accuracy", "macro_f1", "roc_auc", "ordinal_mae")
+
+
+def page(manifest: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the template needs."""
+    evaluation = manifest["evaluation"]
+    models = _models(manifest)
+    importance: Mapping[str, float] = manifest.get("importance") or {}
+    return {
+        "ref": f"{manifest['name']}@{manifest['version']}",
+        "created": when(manifest.get("created")),
+        "manifest": manifest,
+        "evaluation": evaluation,
+        "dataset": dataset,
+        "verdict": _verdict(models, evaluation),
+        "models": models,
+        "panels": [panel for metric in METRICS if (panel := _panel(metric, models))],
+        "headline": HEADLINE,
+        "rivals": _rivals(manifest),
+        "classes": _classes(evaluation, manifest.get("pricing")),
+        "importance": _bars(sorted(importance.items(), key=lambda item: -item[1])),
+        "segments": [
+            _segment(name, rows, evaluation) for name, rows in (evaluation.get("segments") or {}).items() if rows
+        ],
+        "unscorable": _bars(_by_count(evaluation.get("unscorable"))),
+        "reasons": _bars(_by_count(dataset.get("reasons"))),
+        "warnings": _bars(_by_count(dataset.get("warnings"))),
+        "details": [("Model", _flat(manifest, _MODEL_DETAILS)), ("Dataset", _flat(dataset, _DATASET_DETAILS))],
+        "shown": SHOWN,
+    }
+
+
+_MODEL_DETAILS = (
+    "split",
+    "settings",
+    "pricing",
+    "features",
+    "vocabulary",
+    "contract_version",
+    "code_version",
+    "libraries",
+    "sha256",
+)
+_DATASET_DETAILS = (
+    "contract_version",
+    "pricing",
+    "settings",
+    "code_version",
+    "libraries",
+    "started",
+    "finished",
+    "ray_job_id",
+)
+
+
+def _models(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """This model, those it is compared with, and the one that always gives the same answer."""
+    majority = manifest["evaluation"].get("majority")
+    models = [{"name": "this model", "tone": "model", "metrics": manifest["metrics"]}]
+    models += [
+        {"name": other["name"], "tone": "other", "metrics": other["metrics"]}
+        for other in manifest.get("comparison") or ()
+    ]
+    if majority:
+        models.append(
+            {"name": f"always “{majority['label']}”", "tone": "quiet", "metrics": _constant(manifest["evaluation"])}
+        )
+    return models
+
+
+def _rivals(manifest: Mapping[str, Any]) -> str:
+    """Which models the comparison is with, and on which rows."""
+    rows = manifest["evaluation"]["rows"]
+    said = [f"On {rows:,} held-out rows."]
+    for other in manifest.get("comparison") or ():
+        scored = other.get("rows", rows)
+        extent = "on the same rows" if scored == rows else f"on the {scored:,} of them that it can score"
+        ref = other.get("ref", other["name"])
+        said.append(f"{_capital(other['name'])}{f' is {ref},' if ref != other['name'] else ''} {extent}.")
+    return " ".join(said)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _constant(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """What the majority class scores, with the two figures that follow from it: it ranks nothing, and its distances
+    are known.
+    """
+    majority, labels, confusion = evaluation["majority"], list(evaluation["labels"]), evaluation["confusion"]
+    answer, rows = labels.index(majority["label"]), sum(map(sum, confusion))
+    distance = sum(abs(actual - answer) * sum(row) for actual, row in enumerate(confusion))
+    return {**majority, "roc_auc": 0.5, **({"ordinal_mae": distance / rows} if rows else {})}
+
+
+def _verdict(models: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> str:
+    """The report in one sentence."""
+    share, rows = models[0]["metrics"]["accuracy"], evaluation["rows"]
+    others = [
+        f"{percent(other)} ({model['name']})"
+        for model in models[1:]
+        if (other := _number(model["metrics"].get("accuracy"))) is not None
+    ]
+    against = f", against {' and '.join(others)}" if others else ""
+    return f"Right for {percent(share)} (± {standard_error(share, rows) * 100:.1f}) of {rows:,} listings it had not seen{against}."
+
+
+def _panel(metric: Metric, models: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One metric of every model that has it, with lengths on one scale from zero."""
+    found = [(model, value) for model in models if (value := _number(model["metrics"].get(metric.key))) is not None]
+    if not found or found[0][0] is not models[0]:
+        return None
+    full = max(*(value for _, value in found), 0.0) or 1.0
+    full = full if metric.lower_is_better else 1.0
+    best = (min if metric.lower_is_better else max)(value for _, value in found)
+    lines = []
+    for model, value in found:
+        versus = "" if model is models[0] else metric.difference(found[0][1], value)
+        line = {"name": model["name"], "tone": model["tone"], "text": metric.text(value), "length": value / full}
+        lines.append(line | {"best": value == best, "versus": versus})
+    return {"metric": metric, "lines": lines}
+
+
+def _classes(evaluation: Mapping[str, Any], pricing: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    ranges = _ranges(Pricing.from_json(pricing)) if pricing else {}
+    return [
+        {"label": label, "range": ranges.get(label, ""), **evaluation["per_class"][label]}
+        for label in evaluation["labels"]
+    ]
+
+
+def _ranges(pricing: Pricing) -> dict[str, str]:
+    """The prices of each category, in words."""
+    bounds = [f"{bound:g}" for bound in (pricing.minimum, *pricing.bins)]
+    inner = [f"{low} – {high}" for low, high in pairwise(bounds)]
+    return dict(zip(pricing.labels, [*inner, f"over {bounds[-1]}"], strict=True))
+
+
+def _segment(name: str, rows: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    lines = []
+    for row in sorted(rows, key=lambda row: -row["rows"]):
+        error = standard_error(row["accuracy"], row["rows"])
+        lines.append({**row, "error": error, "few": row["rows"] < FEW_ROWS})
+    return {
+        "name": name.replace("_", " "),
+        "lines": lines,
+        "overall": evaluation["metrics"]["accuracy"],
+        "few": FEW_ROWS,
+    }
+
+
+def _by_count(counts: Mapping[str, int] | None) -> list[tuple[str, int]]:
+    return sorted((counts or {}).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _bars(amounts: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Amounts with lengths relative to the largest."""
+    most = max((amount for _, amount in amounts), default=0) or 1
+    return [{"name": name, "amount": amount, "length": amount / most} for name, amount in amounts]
+
+
+def _flat(data: Mapping[str, Any], keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Nested settings as lines of dotted name and value; a vocabulary as one line for each field."""
+    lines: list[tuple[str, str]] = []
+    for key in keys:
+        value = data.get(key)
+        if isinstance(value, Mapping) and key == "vocabulary":
+            lines += [
+                (f"{key}.{name}", value_text([f"{item} = {code}" for item, code in codes.items()]))
+                for name, codes in value.items()
+            ]
+        elif isinstance(value, Mapping):
+            lines += [(f"{key}.{name}", text) for name, text in _flat(value, value)]
+        elif value not in (None, "", []):
+            lines.append((key, value_text(value)))
+    return lines
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None: a metric that the rows did not allow (one category only) is shown as absent."""
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+
+
+def percent(share: float | None) -> str:
+    """A share with one decimal.
+
+    >>> percent(0.70968)
+    '71.0%'
+    """
+    return NONE if _number(share) is None else f"{share:.1%}"
+
+
+def count(number: int | None) -> str:
+    """A whole number with separators."""
+    return NONE if number is None else f"{number:,}"
+
+
+def bytes_text(size: float | None) -> str:
+    """A size in the unit that reads best.
+
+    >>> bytes_text(12_345_678), bytes_text(900)
+    ('12.3 MB', '900 B')
+    """
+    if size is None:
+        return NONE
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def value_text(value: Any) -> str:
+    """Any value of a manifest as a person would write it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value))
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def breakable(text: str) -> Markup:
+    """A technical name that may break after its marks, not inside its words.
+
+    >>> breakable("room_type:<b>")
+    Markup('room_<wbr>type:<wbr>&lt;b&gt;')
+    """
+    return Markup("<wbr>").join(re.findall(r"[^_:/.]*[_:/.]+|[^_:/.]+", text))
+
+
+def when(moment: str | None) -> str:
+    """A time in UTC; a text that is no ISO time stays as it is.
+
+    >>> when("2026-11-23T13:45:00Z")
+    '23 November 2026, 13:45 UTC'
+    """
+    try:
+        parsed = datetime.fromisoformat(moment or "")
+    except ValueError:
+        return moment or NONE
+    return f"{parsed.astimezone(UTC):%d %B %Y, %H:%M} UTC" if parsed.tzinfo else f"{parsed:%d %B %Y, %H:%M}"

