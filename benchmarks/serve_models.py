@@ -25,7 +25,7 @@ def prepare(folder: Path) -> None:
     from benchmarks.notebook_service import fit
     from pipeline.process import process
     from pipeline.settings import Settings
-    from pipeline.train import train
+    from pipeline.train.train import train
     from transforms.listings.generate import generate
 
     settings = Settings(registry=str(folder / "registry"))

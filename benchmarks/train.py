@@ -87,7 +87,7 @@ def with_ray(folder: Path, rounds: int, workers: int) -> None:
     session.start(CPUS)
     import ray
 
-    from pipeline.train import train
+    from pipeline.train.train import train
     from registry.registry import Registry
 
     chosen = settings(folder, rounds)
@@ -108,9 +108,9 @@ def plain(folder: Path, rounds: int) -> None:
     import pyarrow.parquet as pq
     import xgboost
 
+    from pipeline.split import Split, is_validation
     from pipeline.train.boosting import class_weights, parameters
     from pipeline.train.encoded_rows import category_positions
-    from pipeline.train.split import Split, is_validation
     from registry.registry import Registry
     from transforms.contract import CATEGORY
     from transforms.encode import encode_table

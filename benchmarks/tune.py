@@ -15,9 +15,9 @@ import xgboost
 
 from pipeline.evaluation.metrics import Counts, metrics
 from pipeline.settings import Settings, XGBoostSettings
+from pipeline.split import read_split, unit_hash
 from pipeline.train.boosting import class_weights, parameters
 from pipeline.train.encoded_rows import category_positions
-from pipeline.train.split import read_split, unit_hash
 from pipeline.train.statistics import COLUMNS, learn_batch
 from transforms.contract import CATEGORY, Pricing
 from transforms.encode import encode_table

@@ -139,7 +139,7 @@ def train(
     """Train a model, evaluate it on listings it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
     with run.ray(f"Training {estimator} on {without_password(data)}"):
-        from pipeline.train import train
+        from pipeline.train.train import train
 
         result = train(
             data,
@@ -173,7 +173,7 @@ def evaluate(
     with run.ray(f"Evaluating {model} on {without_password(data)}"):
         from pipeline.datasets import open_dataset
         from pipeline.evaluation.evaluate import evaluate_dataset
-        from pipeline.train.split import Split
+        from pipeline.split import Split
 
         artifact = registry_of(settings).load(model)
         dataset = open_dataset(data)

@@ -41,7 +41,7 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     """
     from pipeline.predict import predict
     from pipeline.process import process
-    from pipeline.train import train
+    from pipeline.train.train import train
     from registry.registry import Registry
 
     seconds: dict[str, float] = {}

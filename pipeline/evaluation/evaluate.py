@@ -15,7 +15,7 @@ from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.datasets import Dataset
 from pipeline.evaluation.metrics import Counts, summary
-from pipeline.train.split import Split
+from pipeline.split import Split
 from registry.artifact import Artifact
 from transforms.contract import FEATURES, PRICE, price_category
 from transforms.encode import UNKNOWN, Vocabulary, encode_table

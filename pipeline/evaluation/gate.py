@@ -9,7 +9,7 @@ from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import Evaluation, evaluate_dataset
 from pipeline.evaluation.metrics import LOWER_IS_BETTER
 from pipeline.settings import GateSettings
-from pipeline.train.split import Split
+from pipeline.split import Split
 from registry.artifact import Artifact
 
 

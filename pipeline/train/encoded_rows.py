@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.train.split import Split, is_validation
+from pipeline.split import Split, is_validation
 from pipeline.train.statistics import BATCH_ROWS, TrainingError
 from transforms.contract import CATEGORY, FEATURES
 from transforms.encode import Matrix, Vocabulary, encode_table

@@ -13,7 +13,7 @@ import ray.data
 
 from nightprice.errors import NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.train.split import SAMPLE, Split, unit_hash
+from pipeline.split import SAMPLE, Split, unit_hash
 from transforms.contract import CATEGORY, FEATURES
 from transforms.encode import Vocabulary
 

@@ -11,7 +11,7 @@ from nightprice.errors import ContractError
 from pipeline.datasets import open_dataset
 from pipeline.evaluation.evaluate import COLUMNS, EvaluationError, count, evaluate, evaluate_dataset
 from pipeline.evaluation.metrics import summary
-from pipeline.train.split import Split
+from pipeline.split import Split
 from registry.artifact import Artifact, load_artifact
 from tests.listings import accepted_listings, write_dataset
 from tests.tiny_model import tiny_artifact

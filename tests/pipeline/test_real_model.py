@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.process import process
 from pipeline.settings import Settings
-from pipeline.train import train
+from pipeline.train.train import train
 
 ROOT = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")) / "nyc_2021-12-04"
 pytestmark = pytest.mark.skipif(

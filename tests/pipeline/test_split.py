@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nightprice.errors import UsageError
-from pipeline.train.split import HOLDOUT_FILE, Split, is_validation, read_split, unit_hash
+from pipeline.split import HOLDOUT_FILE, Split, is_validation, read_split, unit_hash
 
 GOLDEN = [2, 9, 17, 20]
 GOLDEN_HASH = 0.16564699010451844

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.settings import Settings
-from pipeline.train import TrainingError, boosting, train
+from pipeline.train import boosting
+from pipeline.train.statistics import TrainingError
+from pipeline.train.train import train
 from tests.listings import accepted_listings, write_dataset
 from tests.spools import spools
 from tests.until import until

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.train.split import Split
+from pipeline.split import Split
 from pipeline.train.statistics import COLUMNS, SAMPLE_ROWS, Learned, TrainingError, _from_row, _learned_row
 from tests.listings import BOROUGHS, accepted_listings
 from transforms.contract import CATEGORY, Pricing

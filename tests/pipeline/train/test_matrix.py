@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import ray.data
 
-from pipeline.train import TrainingError
+from pipeline.split import Split
 from pipeline.train.encoded_rows import check_rows, encoded_rows, padded, read_pieces
-from pipeline.train.split import Split
-from pipeline.train.statistics import COLUMNS, learn_batch
+from pipeline.train.statistics import COLUMNS, TrainingError, learn_batch
 from tests.listings import accepted_listings
 from transforms.contract import Pricing
 

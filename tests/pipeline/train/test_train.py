@@ -8,8 +8,9 @@ import pytest
 
 from nightprice.errors import ContractError, UsageError
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
-from pipeline.train import TrainingError, train
-from pipeline.train.split import Split
+from pipeline.split import Split
+from pipeline.train.statistics import TrainingError
+from pipeline.train.train import train
 from registry.artifact import Artifact
 from registry.registry import Registry
 from tests.listings import accepted_listings, write_dataset

@@ -1,0 +1,210 @@
+"""Training: from a processed dataset to a checked, evaluated, published model version."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from nightprice.address import without_password
+from nightprice.errors import UsageError, closest
+from pipeline.cluster.resources import await_workers
+from pipeline.cluster.session import ray_errors
+from pipeline.datasets import Dataset, open_dataset
+from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_prices
+from pipeline.evaluation.report import render_report
+from pipeline.io.files import new_version
+from pipeline.provenance import code_version, library_versions
+from pipeline.settings import Settings
+from pipeline.split import Split, read_split
+from pipeline.train.encoded_rows import encoded_rows
+from pipeline.train.estimator import Estimator, Job, Trained, worker_cpus
+from pipeline.train.onnx_export import check_parity, with_missing
+from pipeline.train.statistics import COLUMNS, Learned, TrainingError, learn
+from pipeline.train.watchdog import Watchdog
+from registry.artifact import Artifact, load_artifact, write_artifact
+from registry.registry import Registry
+from transforms.contract import CONTRACT_VERSION, FEATURES
+from transforms.encode import Matrix, Vocabulary, encode_table
+
+ESTIMATORS = ("xgboost", "random_forest")
+# So many of the checked rows travel with the artifact: half as they are, half with missing values.
+GOLDEN_ROWS = 32
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one training run is about."""
+
+    version: str
+    estimator: str
+    dataset: Dataset
+    split: Split
+    learned: Learned
+    vocabulary: Vocabulary
+    workers: int
+    settings: Settings
+    started: datetime
+
+
+def train(
+    data: str,
+    *,
+    estimator: str = "xgboost",
+    workers: int = 1,
+    holdout_ids: str | None = None,
+    registry: str,
+    settings: Settings,
+    compare: str | None = None,
+) -> dict[str, Any]:
+    """Train a model on a processed dataset, evaluate it on the holdout rows and publish it to a registry.
+
+    `holdout_ids` names a file of listing ids that form the holdout; without, it is `settings.holdout_share` of the
+    listings by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
+    Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
+    Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be
+    trained on,
+    ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
+    """
+    kind = find_estimator(estimator)
+    if workers < 1:
+        raise UsageError(f"{workers} workers can't train. Give 1 or more.")
+    target = Registry(registry, settings.cache_dir)
+    other = target.load(compare) if compare else None
+    split = read_split(holdout_ids, settings.holdout_share)
+    dataset = open_dataset(data)
+    require_prices(dataset)
+    with ray_errors(), tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
+        await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
+        learned = learn(dataset.rows(COLUMNS), split)
+        learned.check(dataset.pricing.labels, split)
+        now = datetime.now(UTC)
+        run = _Run(
+            new_version(now),
+            estimator,
+            dataset,
+            split,
+            learned,
+            learned.vocabulary(dataset.pricing.labels),
+            workers,
+            settings,
+            now,
+        )
+        artifact = _artifact(run, kind, other, Path(scratch))
+        published = target.publish(artifact.folder, settings.model_name)
+    report = f"{target.uri}/{settings.model_name}/versions/{published}/{REPORT}"
+    return {"model": artifact.ref, "metrics": artifact.manifest["metrics"], "report": report}
+
+
+def find_estimator(name: str) -> Estimator:
+    """The estimator of a name in ESTIMATORS. Raises UsageError, with the closest match, for another."""
+    # Each brings a library of its own that takes a second to import.
+    if name == "xgboost":
+        from pipeline.train.boosting import XGBoost
+
+        return XGBoost()
+    if name == "random_forest":
+        from pipeline.train.forest import RandomForest
+
+        return RandomForest()
+    raise UsageError(f'There is no estimator "{name}".{closest(name, ESTIMATORS)} Known: {", ".join(ESTIMATORS)}.')
+
+
+def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path) -> Artifact:
+    """Fit, export, check, evaluate; returns the whole artifact, written in the scratch folder."""
+    rows = with_missing(encode_table(run.learned.sample, run.vocabulary))
+    begun = time.monotonic()
+    trained = kind.fit(_job(run, kind, rows, scratch))
+    seconds = time.monotonic() - begun
+    check_parity(trained.onnx, rows, trained.expected)
+    manifest = _manifest(run, trained, seconds)
+    draft = _written(scratch / "draft", manifest, trained, rows, run.split.ids_file())
+    evaluation = evaluate_dataset(draft, run.dataset, run.split)
+    others = [(other, evaluate_dataset(other, run.dataset, run.split))] if other else []
+    manifest |= {"metrics": evaluation["metrics"], "evaluation": evaluation, "comparison": compared(others)}
+    files = run.split.ids_file() | {REPORT: render_report(manifest, run.dataset.manifest).encode()}
+    return _written(scratch / "model", manifest, trained, rows, files)
+
+
+def _job(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> Job:
+    labels, settings = run.dataset.pricing.labels, run.settings
+    share = kind.validation_share(settings)
+    return Job(
+        rows=encoded_rows(run.dataset.rows(COLUMNS), run.split, run.vocabulary, labels, share),
+        labels=labels,
+        counts=[run.learned.training[label] for label in labels],
+        sample=sample,
+        workers=run.workers,
+        settings=settings,
+        name=f"{settings.model_name}-{run.version}-{run.estimator}",
+        storage=_storage(settings, scratch),
+        watchdog=Watchdog.over(run.workers, settings.resource_wait_seconds),
+    )
+
+
+def _storage(settings: Settings, scratch: Path) -> str:
+    """Where workers leave what they trained."""
+    if settings.training_storage:
+        return settings.training_storage
+    here = ray.get_runtime_context().get_node_id()
+    if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):
+        raise UsageError(
+            "This cluster has workers on other nodes, which share no folder with this one that is known. Set "
+            "training_storage to a folder "
+            "or bucket that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
+        )
+    return str(scratch / "ray")
+
+
+def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:
+    """All that is known before the evaluation."""
+    dataset = run.dataset
+    return {
+        "name": run.settings.model_name,
+        "version": run.version,
+        "created": run.started.isoformat(timespec="seconds"),
+        "estimator": run.estimator,
+        "features": list(FEATURES),
+        "vocabulary": run.vocabulary.as_json(),
+        "pricing": dataset.pricing.as_json(),
+        "labels": list(dataset.pricing.labels),
+        "contract_version": CONTRACT_VERSION,
+        "metrics": {},
+        "importance": dict(trained.importance),
+        "dataset": {"uri": without_password(dataset.uri), "version": dataset.version, "rows": dataset.manifest["rows"]},
+        "split": run.split.as_json() | {"training_rows": run.learned.rows, "holdout_rows": run.learned.holdout},
+        "training": {"workers": run.workers, "seconds": round(seconds, 1), **trained.facts},
+        "settings": run.settings.model_dump(mode="json"),
+        "code_version": code_version(),
+        "libraries": library_versions(),
+        "ray_job_id": ray.get_runtime_context().get_job_id(),
+    }
+
+
+def _written(
+    folder: Path, manifest: Mapping[str, Any], trained: Trained, rows: Matrix, files: Mapping[str, bytes]
+) -> Artifact:
+    golden = _golden(len(rows))
+    write_artifact(
+        folder,
+        manifest=manifest,
+        onnx=trained.onnx,
+        golden_features=rows[golden],
+        golden_probabilities=trained.expected[golden].astype("float32"),
+        files={**trained.files, **files},
+    )
+    return load_artifact(folder)
+
+
+def _golden(rows: int) -> list[int]:
+    """Positions of the golden rows: the first whole ones, and the first of the second half, with missing values."""
+    half = min(GOLDEN_ROWS, rows) // 2
+    return [*range(half), *range(rows // 2, rows // 2 + half)]
+
+
+__all__ = ["ESTIMATORS", "TrainingError", "find_estimator", "train"]
