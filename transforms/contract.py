@@ -1,56 +1,94 @@
-"""The contract of a listing: one table that everything else follows from.
+"""A problem as one value: what a record is, how its raw text is read, and what is predicted of it.
 
-Cleaning in batch, the reasons of rejected rows, the HTTP model and its messages, the processed schema and
-the generated documentation are all derived from `FIELDS`.
+Cleaning in batch, the reasons of rejected rows, the processed schema, the HTTP model and its messages, OpenAPI, the
+page's form and the generated documentation all follow from one `Contract`. Nothing else names a field.
 """
 
+import hashlib
+import importlib
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
-import numpy as np
 import pyarrow as pa
 
-from nightprice.errors import ContractError, closest
-from transforms.listings import rules as values
-from transforms.listings.amenities import AMENITIES, amenities_from_text, is_amenity
-
-# Raise it with every change of FIELDS that makes processed data or models incompatible.
-CONTRACT_VERSION = 1
-
-# In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
-ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
-
-# One raw column holds a list that many fields are read from.
-AMENITIES_COLUMN = "amenities"
+from nightprice.errors import ContractError, UsageError, closest
+from nightprice.hashing import text_key
 
 MISSING = "missing"
 UNPARSEABLE = "unparseable"
 OUT_OF_RANGE = "out_of_range"
 NOT_ALLOWED = "not_allowed"
 BELOW_MINIMUM = "below_minimum"
+UNKNOWN = "unknown"
+
+FIXED_ORDER = "fixed_order"
+RANKED = "ranked"
+RANKED_WITH_RARE = "ranked_with_rare"
+ENCODINGS = {
+    FIXED_ORDER: "the position among the allowed values",
+    RANKED: "the rank by mean label among the training rows; an unknown value is an error",
+    RANKED_WITH_RARE: "the same, but rare values share one code, and an unknown value is missing",
+}
+"""How a text becomes a number: every encoding by its name."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a listing: where it comes from, how one raw text is read, and what it may be."""
+    """One value of a record: where it comes from, how one raw text is read, and what it may be.
+
+    >>> from transforms.readers import number
+    >>> beds = Field("beds", ("beds",), number, pa.float32(), "Number of beds.", low=0, high=100)
+    >>> beds.read_text("2"), beds.read_text("many"), beds.read_text("-1")
+    ((2.0, None), (None, 'unparseable'), (None, 'out_of_range'))
+    """
 
     name: str
     columns: tuple[str, ...]
     """Raw columns; the first that is not blank in a row counts."""
     read: Callable[[str], Any]
-    """One raw text (for `of_items`: one item of the list) to a value; ValueError if it can't be read."""
+    """One raw text (of a list field: one item of the list) to a value; ValueError if it can't be read."""
     type: pa.DataType
     description: str
     low: float | None = None
     high: float | None = None
     allowed: tuple[str, ...] = ()
     required: bool = False
-    of_items: bool = False
-    """Read from a list of texts: true if `read` is true of any item, false without a list."""
+    encoding: str | None = None
+    """A key of ENCODINGS, for a text. None: "fixed_order" if `allowed` is set, else "ranked" if `required`, else
+    "ranked_with_rare"."""
+    from_list: bool = False
+    """Read from the items of a `ListColumn`: true if `read` is true of any item, false without a list."""
+    joined: bool = False
+    """All raw columns count, joined to one text, which is blank if any of them is: see `composite_key`."""
+
+    @property
+    def is_text(self) -> bool:
+        return bool(pa.types.is_string(self.type))
+
+    @property
+    def coded_as(self) -> str | None:
+        """The encoding in force; None for what is a number already."""
+        if not self.is_text:
+            return None
+        return self.encoding or (FIXED_ORDER if self.allowed else RANKED if self.required else RANKED_WITH_RARE)
+
+    def read_text(self, raw: str | None) -> tuple[Any, str | None]:
+        """One raw text as a value, or None with its problem: missing, unparseable, not_allowed, out_of_range."""
+        if raw is None or not raw.strip():
+            return None, MISSING if self.required else None
+        try:
+            value = self.read(raw)
+        except ValueError:
+            return None, UNPARSEABLE
+        problem = self.problem(value)
+        return (None, problem) if problem else (value, None)
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value that was read, or None."""
@@ -60,17 +98,21 @@ class Field:
             return OUT_OF_RANGE
         return None
 
+    def is_warning(self, problem: str) -> bool:
+        """An optional value that can't be read becomes missing; anything else wrong rejects the row."""
+        return problem == UNPARSEABLE and not self.required
+
     def expected(self) -> str:
         """What is allowed, in words: for messages and documentation.
 
-        >>> FIELDS_BY_NAME["accommodates"].expected()
+        >>> Field("guests", ("guests",), int, pa.int16(), "", low=1, high=64).expected()
         'a whole number from 1 to 64'
         """
         if self.allowed:
             return "one of " + ", ".join(f'"{value}"' for value in self.allowed)
         if pa.types.is_boolean(self.type):
             return "0, 1, false or true"
-        if pa.types.is_string(self.type):
+        if self.is_text:
             return "text"
         kind = "a whole number" if pa.types.is_integer(self.type) else "a number"
         if self.low is not None and self.high is not None and self.high < 2**53:
@@ -78,89 +120,45 @@ class Field:
         return f"{kind} of at least {self.low:g}" if self.low is not None else kind
 
 
-def _amenity(name: str, description: str) -> Field:
-    return Field(name, (AMENITIES_COLUMN,), partial(is_amenity, name=name), pa.bool_(), description, of_items=True)
+def composite_key(name: str, columns: Sequence[str], description: str) -> Field:
+    """A key for records without a column of ids: a stable hash of several raw columns, from 0 to 2**63 - 1.
 
+    Over HTTP it is optional: whoever sends one finds it in the answer.
 
-PRICE = Field(
-    "price", ("price",), values.price, pa.float64(), "Price of one night, in the data's currency.", required=True
-)
-
-FIELDS: tuple[Field, ...] = (
-    Field("id", ("id",), values.integer, pa.int64(), "Number of the listing.", low=1, high=2**63 - 1, required=True),
-    Field(
-        "neighbourhood",
-        ("neighbourhood_group_cleansed", "neighbourhood_cleansed"),
-        values.text,
-        pa.string(),
-        "Borough or, in cities without boroughs, neighbourhood.",
-        required=True,
-    ),
-    Field(
-        "room_type",
-        ("room_type",),
-        values.text,
-        pa.string(),
-        "What the guest has to themselves.",
-        allowed=ROOM_TYPES,
-        required=True,
-    ),
-    Field(
-        "property_type", ("property_type",), values.text, pa.string(), "Kind of building and room, in the host's words."
-    ),
-    Field(
-        "accommodates",
-        ("accommodates",),
-        values.integer,
-        pa.int16(),
-        "Number of guests.",
-        low=1,
-        high=64,
-        required=True,
-    ),
-    Field(
-        "bathrooms",
-        ("bathrooms_text", "bathrooms"),
-        values.bathrooms,
-        pa.float32(),
-        "Number of bathrooms, a half-bath as 0.5.",
-        low=0,
-        high=50,
-    ),
-    Field("bedrooms", ("bedrooms",), values.number, pa.float32(), "Number of bedrooms.", low=0, high=50),
-    Field("beds", ("beds",), values.number, pa.float32(), "Number of beds.", low=0, high=100),
-    Field("latitude", ("latitude",), values.number, pa.float64(), "Degrees north.", low=-90, high=90, required=True),
-    Field("longitude", ("longitude",), values.number, pa.float64(), "Degrees east.", low=-180, high=180, required=True),
-    _amenity("tv", "A television."),
-    _amenity("internet", "Any connection, wireless or by cable."),
-    _amenity("air_conditioning", "Air conditioning, built in or portable."),
-    _amenity("kitchen", "A kitchen or kitchenette."),
-    _amenity("heating", "Heating that is built in."),
-    _amenity("wifi", "A wireless connection."),
-    _amenity("elevator", "An elevator in the building."),
-    _amenity("breakfast", "Breakfast is offered."),
-    PRICE,
-)
-FIELDS_BY_NAME = {item.name: item for item in FIELDS}
-assert set(AMENITIES) <= set(FIELDS_BY_NAME)
-
-# The 17 inputs of a model, in the order of its feature vector.
-FEATURES: tuple[str, ...] = tuple(item.name for item in FIELDS if item.name not in ("id", "price"))
-CATEGORY = "price_category"
-
-# Every raw column that is ever read: sources skip the others.
-RAW_COLUMNS: tuple[str, ...] = tuple(dict.fromkeys(column for item in FIELDS for column in item.columns))
+    >>> composite_key("id", ("carrier", "flight"), "").read("UA\x1f1545")
+    507966951879642121
+    """
+    return Field(
+        name, tuple(columns), text_key, pa.int64(), description, low=0, high=2**63 - 1, required=True, joined=True
+    )
 
 
 @dataclass(frozen=True)
-class Pricing:
-    """How prices become categories. Other cities have other money: it travels with datasets and models."""
+class ListColumn:
+    """A raw column that holds a list of texts, from which the fields with `from_list` are read."""
 
-    bins: tuple[float, ...] = (90.0, 180.0, 400.0)
-    """Upper bounds, inclusive, of every category but the last, in ascending order."""
-    labels: tuple[str, ...] = ("Low", "Mid", "High", "Lux")
-    minimum: float = 10.0
-    """A lower price is no price: the row is rejected."""
+    name: str
+    parse: Callable[[str], list[str]]
+    """The raw text to its items; ValueError if it can't be read."""
+    description: str
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The label of a number: which band it falls into.
+
+    >>> bands = Bands((90.0, 180.0), ("Low", "Mid", "High"), minimum=10.0)
+    >>> [bands.label_of(value) for value in (10, 90, 90.5, 1234)]
+    ['Low', 'Low', 'Mid', 'High']
+    """
+
+    bins: tuple[float, ...]
+    """Upper bounds, inclusive, of every band but the last, in ascending order."""
+    labels: tuple[str, ...]
+    minimum: float = -math.inf
+    """A lower number is not a valid target: the row is rejected."""
+
+    ordered = True
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.bins) + 1 or len(set(self.labels)) != len(self.labels):
@@ -169,129 +167,375 @@ class Pricing:
                 f"{', '.join(self.labels)}. Set as many labels as bins plus one."
             )
         if not all(label.strip() for label in self.labels):
-            raise ContractError("A label is blank. Give every category a name.")
+            raise ContractError("A label is blank. Give every band a name.")
         # Written so that a NaN fails too.
         if not all(low < high for low, high in pairwise((self.minimum, *self.bins, math.inf))):
             raise ContractError(
-                f"The minimum price {self.minimum:g} and the bins {self.bins} must ascend and be finite. Put them "
-                "in ascending order."
+                f"The minimum {self.minimum:g} and the bins {self.bins} must ascend and be finite. "
+                "Put them in ascending order."
             )
+
+    def label_of(self, value: float) -> str:
+        """The label of a number: the band with the lowest bound that is not below it."""
+        return self.labels[sum(value > bound for bound in self.bins)]
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with a number as a target, or None."""
+        return BELOW_MINIMUM if value < self.minimum else None
+
+    def ranges(self) -> dict[str, str]:
+        """The numbers of each label, in words.
+
+        >>> Bands((90.0,), ("Low", "High"), 10.0).ranges()
+        {'Low': '10 to 90', 'High': 'over 90'}
+        """
+        bounds = [f"{bound:g}" for bound in self.bins]
+        first = f"up to {bounds[0]}" if math.isinf(self.minimum) else f"{self.minimum:g} to {bounds[0]}"
+        inner = [f"over {low}, up to {high}" for low, high in pairwise(bounds)]
+        return dict(zip(self.labels, [first, *inner, f"over {bounds[-1]}"], strict=True))
+
+    def override(
+        self,
+        bins: Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+        minimum: float | None = None,
+    ) -> "Bands":
+        """The same with what the settings say. Raises ContractError as the constructor does."""
+        return Bands(
+            self.bins if bins is None else tuple(bins),
+            self.labels if labels is None else tuple(labels),
+            self.minimum if minimum is None else minimum,
+        )
 
     def as_json(self) -> dict[str, Any]:
-        return {"bins": list(self.bins), "labels": list(self.labels), "minimum": self.minimum}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Pricing":
-        return cls(tuple(map(float, data["bins"])), tuple(data["labels"]), float(data["minimum"]))
+        minimum = None if math.isinf(self.minimum) else self.minimum
+        return {"kind": "bands", "bins": list(self.bins), "labels": list(self.labels), "minimum": minimum}
 
 
-def price_category(price: float, pricing: Pricing) -> str:
-    """The category of a price: (…, 90] Low, (90, 180] Mid, (180, 400] High, above that Lux.
+@dataclass(frozen=True)
+class Classes:
+    """The label of a text: the text itself, one of a few."""
 
-    The notebook's open lower bound lost every price of exactly the minimum; here it belongs to the first category.
+    labels: tuple[str, ...]
+    ordered: bool = False
+    """Whether the labels ascend, so that a mistake by two is worse than one by one."""
 
-    >>> [price_category(price, Pricing()) for price in (10, 90, 90.5, 400, 1234)]
-    ['Low', 'Low', 'Mid', 'High', 'Lux']
-    """
-    return pricing.labels[sum(price > bound for bound in pricing.bins)]
-
-
-def price_problem(value: float, pricing: Pricing) -> str | None:
-    """What is wrong with a price under these settings, or None."""
-    return BELOW_MINIMUM if value < pricing.minimum else None
-
-
-def accepted_schema(with_price: bool = True) -> pa.Schema:
-    """The schema of accepted rows: the fields in order, then the category."""
-    fields = [pa.field(item.name, item.type) for item in FIELDS if with_price or item is not PRICE]
-    return pa.schema([*fields, *([pa.field(CATEGORY, pa.string())] if with_price else [])])
-
-
-def raw_columns(there: Sequence[str], where: str, with_price: bool = True) -> list[str]:
-    """Which of the columns `there` (found at `where`) to read: every one that the contract names.
-
-    Raises ContractError if a field has none of its raw columns or one is there twice; `with_price=False` does without
-    the price.
-    """
-    fields = [item for item in FIELDS if with_price or item is not PRICE]
-    for item in fields:
-        if not set(there) & set(item.columns):
-            looked_for = " or ".join(f'"{name}"' for name in item.columns)
-            listed = ", ".join(sorted(there)[:100]) or "none"
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2 or not all(map(str.strip, self.labels)):
             raise ContractError(
-                f"{where}: column {looked_for} is missing.{closest(item.columns[0], there)} Columns there: {listed}."
+                f"Classes need two or more different labels that are not blank, but there are: "
+                f"{', '.join(self.labels) or 'none'}."
             )
-    wanted = {column for item in fields for column in item.columns}
-    chosen = [name for name in there if name in wanted]
-    if twice := sorted({name for name in chosen if chosen.count(name) > 1}):
-        raise ContractError(f'{where}: column "{twice[0]}" is there {chosen.count(twice[0])} times. Leave one of them.')
-    return chosen
+
+    def label_of(self, value: str) -> str:
+        return value
+
+    def problem(self, value: str) -> str | None:
+        """What is wrong with a text as a target, or None."""
+        return None if value in self.labels else NOT_ALLOWED
+
+    def ranges(self) -> dict[str, str]:
+        return {}
+
+    def override(
+        self,
+        bins: Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+        minimum: float | None = None,
+    ) -> "Classes":
+        """The same: classes have no bins, and their labels are the data's. Raises UsageError if any is given."""
+        if bins is not None or labels is not None or minimum is not None:
+            raise UsageError(
+                "bins, labels and minimum are settings of bands; this contract predicts classes. Unset them."
+            )
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        return {"kind": "classes", "labels": list(self.labels), "ordered": self.ordered}
 
 
-@dataclass
-class Cleaned:
-    """One raw row read by the contract: its values, and what was wrong, both by field name."""
-
-    record: dict[str, Any] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+Label = Bands | Classes
 
 
-def read_value(item: Field, raw: str | None) -> tuple[Any, str | None]:
-    """One raw text as a value of a field, or None with the problem: missing, unparseable, not allowed, out of range."""
-    if raw is None or not raw.strip():
-        return None, MISSING if item.required else None
-    try:
-        value = item.read(raw)
-    except ValueError:
-        return None, UNPARSEABLE
-    problem = item.problem(value)
-    return (None, problem) if problem else (value, None)
+def label_from_json(data: Mapping[str, Any]) -> Label:
+    """What `as_json` of a label gave. Raises ContractError, KeyError, TypeError or ValueError for anything else."""
+    if data["kind"] == "classes":
+        return Classes(tuple(data["labels"]), bool(data["ordered"]))
+    minimum = -math.inf if data["minimum"] is None else float(data["minimum"])
+    return Bands(tuple(map(float, data["bins"])), tuple(data["labels"]), minimum)
 
 
-def read_price(raw: str | None, pricing: Pricing) -> tuple[float | None, str | None]:
-    """One raw price as its amount, or None with the problem."""
-    value, problem = read_value(PRICE, raw)
-    return value, problem or price_problem(value, pricing)
+class ContractRef(TypedDict):
+    """How a dataset and a model name the contract that they were made under."""
+
+    name: str
+    version: int
+    digest: str
 
 
-def is_warning(item: Field, problem: str) -> bool:
-    """An optional value that is there but can't be read becomes missing; anything else wrong rejects the row."""
-    return problem == UNPARSEABLE and not item.required
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """Everything that the machinery needs to know about a problem.
 
-
-def clean_row(raw: Mapping[str, str | None], pricing: Pricing | None = None) -> Cleaned:
-    """One raw row as a record: the single-value path, which `clean` follows bit by bit.
-
-    With `pricing` the price is required and the record gets its category (training); without, price is left out.
+    It is passed as an argument and pickled to workers; settings choose it (`load_contract`). `transforms.listings` is
+    the contract of the notebooks, docs/bring-your-own-notebook.md shows how to write another.
     """
-    cleaned = Cleaned()
-    amenities = _read_amenities(raw.get(AMENITIES_COLUMN), cleaned.warnings)
-    for item in FIELDS:
-        if item is PRICE and pricing is None:
-            continue
-        value: Any
-        if item.of_items:
-            value, problem = any(map(item.read, amenities)), None
-        else:
-            text = next((text for name in item.columns if (text := raw.get(name)) and text.strip()), None)
-            value, problem = read_price(text, pricing) if item is PRICE and pricing else read_value(item, text)
-        if problem:
-            (cleaned.warnings if is_warning(item, problem) else cleaned.reasons).append(f"{item.name}:{problem}")
-        cleaned.record[item.name] = (
-            float(np.float32(value)) if item.type == pa.float32() and value is not None else value
+
+    name: str
+    """What the model is called in the registry and over HTTP."""
+    version: int
+    """Raise it with every change that makes processed data or models incompatible."""
+    record: str
+    """What one row is called, as in "listing"."""
+    records: str
+    """What many are called, as in "listings"."""
+    fields: tuple[Field, ...]
+    key: str
+    """The field that identifies a record: an int64, or a `composite_key`."""
+    target: str
+    """The field that is predicted from; a required one is required for training only."""
+    label: Label
+    label_column: str = ""
+    """Where the label of a band is kept, in datasets and answers; the label of `Classes` is the target itself."""
+    lists: tuple[ListColumn, ...] = ()
+    baseline: tuple[str, ...] = ()
+    """The features of the baseline model, in its own order; none: all."""
+    breakdown: tuple[str, ...] = ()
+    """By which text fields accuracy is broken down."""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """A record as a caller sends it, for documents and the page."""
+    generate: Callable[..., dict[str, Any]] | None = None
+    """Writes raw records for the demo: `generate(rows, folder, shards=, bad_rows=, seed=)`."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Contract) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, int, str]:
+        return self.name, self.version, self.digest
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        return {item.name: item for item in self.fields}
+
+    @property
+    def key_field(self) -> Field:
+        return self.by_name[self.key]
+
+    @property
+    def target_field(self) -> Field:
+        return self.by_name[self.target]
+
+    @cached_property
+    def inputs(self) -> tuple[Field, ...]:
+        """All fields but the target: what a caller may send."""
+        return tuple(item for item in self.fields if item.name != self.target)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        """The inputs of a model, in the order of its feature vector."""
+        return tuple(item.name for item in self.inputs if item.name != self.key)
+
+    @cached_property
+    def baseline_features(self) -> tuple[str, ...]:
+        """The baseline's features, in its order."""
+        return self.baseline or self.features
+
+    @cached_property
+    def coded(self) -> dict[str, str]:
+        """The encoding of every feature that is a text."""
+        return {name: coded for name in self.features if (coded := self.by_name[name].coded_as)}
+
+    @cached_property
+    def strict(self) -> tuple[str, ...]:
+        """Features whose unknown value is an error, never a silent NaN."""
+        return tuple(name for name, coded in self.coded.items() if coded != RANKED_WITH_RARE)
+
+    def list_fields(self, column: str) -> tuple[Field, ...]:
+        """The fields that are read from a list column."""
+        return tuple(item for item in self.fields if item.from_list and item.columns == (column,))
+
+    @property
+    def label_name(self) -> str:
+        """The column of the label, in datasets, scored rows and answers."""
+        return self.label_column or self.target
+
+    @cached_property
+    def raw_columns(self) -> tuple[str, ...]:
+        """Every raw column that is ever read: sources skip the others."""
+        return tuple(dict.fromkeys(column for item in self.fields for column in item.columns))
+
+    def accepted_schema(self, with_target: bool = True) -> pa.Schema:
+        """The schema of accepted rows: the fields in order, then the label; `with_target=False` without these two."""
+        fields = [pa.field(item.name, item.type) for item in self.fields if with_target or item.name != self.target]
+        label = [pa.field(self.label_column, pa.string())] if with_target and self.label_column else []
+        return pa.schema([*fields, *label])
+
+    def choose_columns(self, available: Sequence[str], where: str, with_target: bool = True) -> list[str]:
+        """Which of the columns `available` (at `where`) to read: every one that the contract names.
+
+        Raises ContractError if a field has none of its raw columns or one occurs twice; `with_target=False` does
+        without the target.
+        """
+        fields = [item for item in self.fields if with_target or item.name != self.target]
+        for item in fields:
+            missing = set(item.columns) - set(available)
+            if missing if item.joined else missing == set(item.columns):
+                needed = (" and " if item.joined else " or ").join(f'"{name}"' for name in item.columns)
+                listed = ", ".join(sorted(available)[:100]) or "none"
+                hint = closest(min(missing, key=item.columns.index), available)
+                raise ContractError(f"{where}: column {needed} is missing.{hint} Available columns: {listed}.")
+        named = {column for item in fields for column in item.columns}
+        chosen = [name for name in available if name in named]
+        if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
+            raise ContractError(
+                f'{where}: column "{repeated[0]}" occurs {chosen.count(repeated[0])} times. Leave one of them.'
+            )
+        return chosen
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what data and models depend on; not of descriptions, examples or the label's settings."""
+        table = [
+            [
+                item.name,
+                item.columns,
+                str(item.type),
+                item.low,
+                item.high,
+                item.allowed,
+                item.required,
+                item.coded_as,
+                item.from_list,
+                item.joined,
+            ]
+            for item in self.fields
+        ]
+        facts = [table, self.key, self.target, type(self.label).__name__, self.label_column]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    @property
+    def ref(self) -> ContractRef:
+        """For manifests."""
+        return {"name": self.name, "version": self.version, "digest": self.digest}
+
+    def difference(self, ref: Mapping[str, Any] | None) -> str | None:
+        """Why what was made under the contract `ref` does not belong to this one, as half a sentence, or None."""
+        if ref is None:
+            return f'under no contract that is recorded; this is contract "{self.name}"'
+        if ref.get("name") != self.name:
+            return f'under the contract "{ref.get("name")}"; this is contract "{self.name}"'
+        if ref.get("version") != self.version:
+            return f'under version {ref.get("version")} of the contract "{self.name}"; this is version {self.version}'
+        if ref.get("digest") != self.digest:
+            return f'under another table of fields of the contract "{self.name}", though its version is the same'
+        return None
+
+    def problems(self) -> list[str]:
+        """What is wrong with the contract itself, a sentence each; empty if it can be used."""
+        return list(_problems(self))
+
+
+def _problems(contract: Contract) -> Iterator[str]:
+    names = [item.name for item in contract.fields]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f'Two fields are called "{name}". Rename one.'
+    for role, name in (("key", contract.key), ("target", contract.target)):
+        if name not in names:
+            yield f'The {role} "{name}" is not a field.{closest(name, names)} Fields: {", ".join(names)}.'
+    for use, used in (("baseline", contract.baseline), ("breakdown", contract.breakdown)):
+        for name in used:
+            if name not in contract.features:
+                yield f'The {use} names "{name}", which is not a feature.{closest(name, contract.features)}'
+    for name in contract.breakdown:
+        if name in names and not contract.by_name[name].is_text:
+            yield f'The breakdown names "{name}", which is not a text.'
+    if {contract.key, contract.target} <= set(names):
+        yield from _role_problems(contract)
+    for item in contract.fields:
+        yield from _field_problems(contract, item)
+    for name in contract.example:
+        if name not in names and name not in [column.name for column in contract.lists]:
+            yield f'The example has "{name}", which is not a field.{closest(name, names)}'
+
+
+def _role_problems(contract: Contract) -> Iterator[str]:
+    if contract.key_field.type != pa.int64():
+        yield f'The key "{contract.key}" is a {contract.key_field.type}: it must be an int64, or a `composite_key`.'
+    if not contract.key_field.required or not contract.target_field.required:
+        yield "Key and target must be required fields."
+    target, label = contract.target_field, contract.label
+    if isinstance(label, Bands):
+        if target.is_text:
+            yield f'Bands divide a number, but the target "{target.name}" is a text. Use Classes.'
+        if not contract.label_column or contract.label_column in contract.by_name:
+            yield "The label of bands needs a `label_column` that is not a field."
+        low, high = -math.inf if target.low is None else target.low, math.inf if target.high is None else target.high
+        empty = [text for text, bound in zip(label.labels, label.bins, strict=False) if bound < low]
+        empty += [text for text, bound in zip(label.labels[1:], label.bins, strict=True) if bound >= high]
+        for text in empty:
+            yield f'The label "{text}" can\'t occur: "{target.name}" is {target.expected()}.'
+        return
+    if not target.is_text:
+        yield f'Classes are texts, but the target "{target.name}" is of type {target.type}. Use Bands.'
+    if contract.label_column:
+        yield "The label of classes is the target itself: leave `label_column` out."
+    for text in label.labels:
+        value, problem = target.read_text(text)
+        if problem or value != text:
+            yield f'The label "{text}" can\'t occur: the rule of "{target.name}" reads it as {value!r}.'
+
+
+def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
+    if item.encoding is not None and item.encoding not in ENCODINGS:
+        yield (
+            f'{item.name}: there is no encoding "{item.encoding}".{closest(item.encoding, ENCODINGS)} '
+            f"Encodings: {', '.join(ENCODINGS)}."
         )
-    if pricing is not None:
-        amount = cleaned.record["price"]
-        cleaned.record[CATEGORY] = None if amount is None else price_category(amount, pricing)
-    return cleaned
+    if item.encoding == FIXED_ORDER and not item.allowed:
+        yield f"{item.name}: the encoding {FIXED_ORDER} needs the allowed values, in their order."
+    if not item.columns:
+        yield f"{item.name}: no raw column is named."
+    if item.from_list:
+        if not pa.types.is_boolean(item.type):
+            yield f"{item.name}: a field that is read from a list must be of type bool."
+        known = [column.name for column in contract.lists]
+        if len(item.columns) != 1 or item.columns[0] not in known:
+            yield f'{item.name}: "{" ".join(item.columns)}" is not among the lists of the contract.'
+        return
+    value = contract.example.get(item.name)
+    if value is None:
+        if item.required and item.name != contract.target and not item.joined:
+            yield f"{item.name}: the field is required, but the example does not have it."
+        return
+    if item.joined or pa.types.is_boolean(item.type):
+        return
+    read, problem = item.read_text(str(value))
+    if problem or read != value:
+        yield f"{item.name}: its rule reads its own example {value!r} as {read!r} ({problem or 'another value'})."
 
 
-def _read_amenities(raw: str | None, warnings: list[str]) -> list[str]:
-    if raw is None or not raw.strip():
-        return []
+def load_contract(reference: str, *, check: bool = True) -> Contract:
+    """The contract that a setting names as MODULE:NAME, such as "transforms.listings:CONTRACT".
+
+    The current folder is searched too. Raises UsageError if there is no such object, ContractError if the contract
+    itself is wrong (not with `check=False`).
+    """
+    module, _, name = reference.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
     try:
-        return amenities_from_text(raw)
-    except ValueError:
-        warnings.append(f"{AMENITIES_COLUMN}:{UNPARSEABLE}")
-        return []
+        contract = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f'The contract "{reference}" can\'t be loaded: {error}. '
+            "Set it to MODULE:NAME, as in transforms.listings:CONTRACT."
+        ) from error
+    if not isinstance(contract, Contract):
+        raise UsageError(f'The contract "{reference}" is a {type(contract).__name__}. Set it to an object of Contract.')
+    if check and (problems := contract.problems()):
+        raise ContractError(f'The contract "{reference}" can\'t be used. {" ".join(problems)}')
+    return contract

@@ -1,7 +1,6 @@
 """Records and tables to the float32 feature vectors of a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,129 +8,118 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nightprice.errors import UnknownValueError, closest
-from transforms.contract import FEATURES, FIELDS_BY_NAME, ROOM_TYPES
+from transforms.contract import FIXED_ORDER, RANKED_WITH_RARE, Contract
 from transforms.lift import distinct
 
 Matrix = npt.NDArray[np.float32]
-UNKNOWN = "unknown"
+Mask = npt.NDArray[np.bool_]
+Vocabulary = Mapping[str, Mapping[str, int]]
+"""For every feature that is a text: the values that a model learned, each with its code."""
+
+# Values of `ranked_with_rare` that occur less often share one code.
+RARE_BELOW = 20
+_RARE = "\0rare"
+# How many known values a message lists.
+_LISTED = 50
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """The categories that a model learned, each with its code: its rank by mean price category, from 1.
+def learn_vocabulary(
+    contract: Contract, counts: Mapping[str, Mapping[str, Sequence[int]]]
+) -> dict[str, dict[str, int]]:
+    """The vocabulary of training rows, from how often each value of a field occurs with each label, lowest label first.
 
-    Generalises the notebook's hand-made order Bronx < Queens < … to any city. Room types keep the notebook's order.
+    Generalises the notebook's hand-made order Bronx < Queens < … to any city, and its order of room types.
+
+    >>> from transforms.listings import CONTRACT
+    >>> counts = {"neighbourhood": {"Bronx": [9, 1], "Manhattan": [2, 8]}, "property_type": {"Castle": [0, 1]}}
+    >>> learn_vocabulary(CONTRACT, counts)["neighbourhood"]
+    {'Bronx': 1, 'Manhattan': 2}
     """
+    vocabulary = {}
+    for name, encoding in contract.coded.items():
+        if encoding == FIXED_ORDER:
+            vocabulary[name] = {value: position for position, value in enumerate(contract.by_name[name].allowed, 1)}
+        else:
+            vocabulary[name] = _ranked(counts[name], RARE_BELOW if encoding == RANKED_WITH_RARE else 0)
+    return vocabulary
 
-    neighbourhood: Mapping[str, int]
-    property_type: Mapping[str, int]
-    """Rare types share one code."""
-    room_type: Mapping[str, int]
 
-    @classmethod
-    def learn(
-        cls,
-        neighbourhoods: Mapping[str, Sequence[int]],
-        property_types: Mapping[str, Sequence[int]],
-        rare_below: int = 20,
-    ) -> "Vocabulary":
-        """From how often each value occurs with each category, lowest category first.
+def _ranked(counts: Mapping[str, Sequence[int]], rare_below: int) -> dict[str, int]:
+    rare = sorted(name for name, found in counts.items() if sum(found) < rare_below)
+    groups = {name: list(found) for name, found in counts.items() if name not in rare}
+    if rare:
+        groups[_RARE] = np.sum([counts[name] for name in rare], axis=0).tolist()
 
-        Property types that occur less than `rare_below` times share one code.
+    def mean(name: str) -> float:
+        return float(np.dot(groups[name], np.arange(len(groups[name]))) / max(sum(groups[name]), 1))
 
-        >>> Vocabulary.learn({"Bronx": [9, 1], "Manhattan": [2, 8]}, {"Castle": [0, 1]}).neighbourhood
-        {'Bronx': 1, 'Manhattan': 2}
+    codes = {name: rank for rank, name in enumerate(sorted(groups, key=lambda name: (mean(name), name)), 1)}
+    return codes | dict.fromkeys(rare, codes.pop(_RARE, 0))
+
+
+class Encoder:
+    """Encodes by a contract and what one model learned of its texts. It can be pickled."""
+
+    def __init__(self, contract: Contract, vocabulary: Vocabulary) -> None:
+        self.contract, self.vocabulary = contract, vocabulary
+        self._columns = [(name, vocabulary.get(name), name in contract.strict) for name in contract.features]
+
+    def record(self, record: Mapping[str, Any]) -> Matrix:
+        """The feature vector of one record, float32 [features] in the order of `contract.features`; missing as NaN.
+
+        Raises UnknownValueError for a value that the model does not know, where the encoding has no code for it.
         """
-        rare = {name for name, counts in property_types.items() if sum(counts) < rare_below}
-        groups = {name: list(counts) for name, counts in property_types.items() if name not in rare}
-        codes = _ranked(
-            groups | ({_RARE: np.sum([property_types[name] for name in rare], axis=0).tolist()} if rare else {})
-        )
-        shared = codes.pop(_RARE, 0)
-        return cls(
-            _ranked(neighbourhoods),
-            codes | dict.fromkeys(sorted(rare), shared),
-            {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
-        )
+        vector = [self._value(name, record.get(name), codes, is_strict) for name, codes, is_strict in self._columns]
+        return np.array(vector, np.float32)
 
-    def as_json(self) -> dict[str, dict[str, int]]:
-        return {name: dict(getattr(self, name)) for name in ("neighbourhood", "property_type", "room_type")}
+    def table(self, table: pa.Table) -> Matrix:
+        """The feature vectors of accepted rows, float32 [rows, features].
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Mapping[str, int]]) -> "Vocabulary":
-        return cls(data["neighbourhood"], data["property_type"], data["room_type"])
+        Equal bit by bit to `record` of each row, and raises as it does.
+        """
+        matrix = np.empty((len(table), len(self._columns)), np.float32)
+        for position, (name, codes, is_strict) in enumerate(self._columns):
+            column = table[name]
+            if codes is None:
+                matrix[:, position] = _numbers(column)
+            else:
+                values, indices = distinct(column)
+                encoded = [self._value(name, value, codes, is_strict) for value in values]
+                matrix[:, position] = np.array(encoded, np.float32)[indices]
+        return matrix
 
-    def unknown(self, table: pa.Table | Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.bool_]]:
-        """For `neighbourhood` and `room_type`: which rows hold a value that the model does not know, if any do.
+    def unknown(self, table: pa.Table | Mapping[str, pa.Array]) -> dict[str, Mask]:
+        """By field, where any row holds a value that the model does not know: which rows do.
 
         Missing is not unknown: the contract has its own word for it.
         """
-        found = {}
-        for name in STRICT:
+        masks = {}
+        for name in self.contract.strict:
             values, indices = distinct(table[name])
-            strange = np.array([value is not None and value not in getattr(self, name) for value in values], np.bool_)
-            if strange.any():
-                found[name] = strange[indices]
-        return found
+            unknown = np.array([value is not None and value not in self.vocabulary[name] for value in values], np.bool_)
+            if unknown.any():
+                masks[name] = unknown[indices]
+        return masks
 
-
-_RARE = "\0rare"
-# Fields whose unknown value is an error, never a silent NaN. An unknown property type is missing.
-STRICT = ("neighbourhood", "room_type")
-
-
-def _ranked(counts: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    def mean(name: str) -> float:
-        return float(np.dot(counts[name], np.arange(len(counts[name]))) / max(sum(counts[name]), 1))
-
-    return {name: rank + 1 for rank, name in enumerate(sorted(counts, key=lambda name: (mean(name), name)))}
-
-
-def feature_value(name: str, value: Any, vocabulary: Vocabulary) -> float:
-    """One value of a record as a number; missing as NaN.
-
-    Raises UnknownValueError for a neighbourhood or room type that the model does not know.
-    """
-    if value is None:
-        return np.nan
-    if not pa.types.is_string(FIELDS_BY_NAME[name].type):
-        return float(value)
-    known: Mapping[str, int] = getattr(vocabulary, name)
-    if name in STRICT and value not in known:
-        listed = ", ".join(f'"{item}"' for item in list(known)[:50])
-        raise UnknownValueError(
-            f'{name}: the model does not know "{value}".{closest(str(value), known)} It knows {listed}.'
-        )
-    return float(known.get(value, np.nan))
-
-
-def encode_record(record: Mapping[str, Any], vocabulary: Vocabulary) -> Matrix:
-    """The feature vector of one record, float32 [17] in the order of FEATURES."""
-    return np.array([feature_value(name, record.get(name), vocabulary) for name in FEATURES], np.float32)
-
-
-def encode_table(table: pa.Table, vocabulary: Vocabulary) -> Matrix:
-    """The feature vectors of accepted rows, float32 [n, 17] in the order of FEATURES.
-
-    Equal bit by bit to `encode_record` of each row. Raises UnknownValueError as it does.
-    """
-    matrix = np.empty((len(table), len(FEATURES)), np.float32)
-    for position, name in enumerate(FEATURES):
-        column = table[name]
-        if pa.types.is_string(FIELDS_BY_NAME[name].type):
-            values, indices = distinct(column)
-            matrix[:, position] = np.array([feature_value(name, value, vocabulary) for value in values], np.float32)[
-                indices
-            ]
-        else:
-            matrix[:, position] = (
-                column.cast(pa.float64()).to_numpy() if pa.types.is_integer(column.type) else _numbers(column)
+    @staticmethod
+    def _value(name: str, value: Any, codes: Mapping[str, int] | None, is_strict: bool) -> float:
+        if value is None:
+            return np.nan
+        if codes is None:
+            return float(value)
+        if is_strict and value not in codes:
+            known = ", ".join(f'"{item}"' for item in list(codes)[:_LISTED])
+            raise UnknownValueError(
+                f'{name}: the model does not know "{value}".{closest(str(value), codes)} It knows {known}.'
             )
-    return matrix
+        return float(codes.get(value, np.nan))
 
 
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Booleans and floats as numbers, null as NaN."""
-    plain = column.cast(pa.float32()) if pa.types.is_boolean(column.type) else column
-    numbers: npt.NDArray[Any] = plain.to_numpy()
+    """Booleans, integers and floats as numbers, null as NaN."""
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.float64())
+    elif pa.types.is_boolean(column.type):
+        column = column.cast(pa.float32())
+    numbers: npt.NDArray[Any] = column.to_numpy()
     return numbers

@@ -5,16 +5,21 @@ back to the rows. So batch runs at column speed and can never disagree with the 
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nightprice.errors import ContractError
+
 CACHED_ITEMS = 1 << 16
 
 Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Bits = npt.NDArray[np.uint64]
 
 
 def distinct(column: pa.Array | pa.ChunkedArray) -> tuple[list[Any], Indices]:
@@ -58,80 +63,97 @@ def lift(function: Callable[[Any], Any], type: pa.DataType) -> Callable[[pa.Arra
     return lifted
 
 
-def lift_any(
-    functions: Sequence[Callable[[str], bool]], parse: Callable[[str], list[str]]
-) -> Callable[[pa.Array | pa.ChunkedArray], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """For a column of JSON lists as text: whether any item of a row satisfies each function.
+# Bits of one item or row: one for each function, then what is known of the text itself.
+_MOST_FUNCTIONS = 61
+_BROKEN, _OPENS, _CLOSES = (1 << _MOST_FUNCTIONS + position for position in range(3))
+_SEPARATOR = '", "'
 
-    Splits the texts into items at column speed and calls each function once per distinct item. `parse`
-    reads the whole list of one text (ValueError if it can't); it decodes the items, and it alone decides
-    about every text that is not printed as `["…", "…"]`.
 
-    Returns, for n rows and m functions, an array [n, m] (all False where a text is missing or unreadable)
-    and an array [n] that marks the unreadable ones.
+class ListMatcher:
+    """For a column of lists as text: whether any item of a row satisfies each of some functions.
+
+    Splits the texts into items at column speed and calls each function once per distinct item. `parse` reads the whole
+    list of one text (ValueError if it can't); it decodes the items, and it alone decides about every text that is not
+    printed as `["…", "…"]`.
+
+    >>> import json
+    >>> matcher = ListMatcher([str.isupper, str.islower], json.loads)
+    >>> flags, unreadable = matcher(pa.array(['["A", "b"]', "nothing", None]))
+    >>> flags.tolist(), unreadable.tolist()
+    ([[True, True], [False, False], [False, False]], [False, True, False])
     """
-    if len(functions) > 30:
-        raise ValueError("at most 30 functions fit beside the two structure bits")
-    opens, closes, broken = 1 << 30, 1 << 31, 1 << 29
 
-    def bits(item: str) -> int:
-        return sum(1 << i for i, function in enumerate(functions) if function(item))
+    def __init__(self, functions: Sequence[Callable[[str], bool]], parse: Callable[[str], list[str]]) -> None:
+        """Raises ContractError for more than 61 functions."""
+        if len(functions) > _MOST_FUNCTIONS:
+            raise ContractError(
+                f"{len(functions)} fields are read from one list; at most {_MOST_FUNCTIONS} are possible."
+            )
+        self._functions, self._parse = functions, parse
+        # Blocks share most of their items: a block of 60,000 listings has about 3,000 distinct ones.
+        self._bits_of_fragment = lru_cache(maxsize=CACHED_ITEMS)(self._read_fragment)
 
-    # Blocks share most of their items: a block of 60,000 listings has about 3,000 distinct ones.
-    @lru_cache(maxsize=CACHED_ITEMS)
-    def fragment_bits(fragment: str) -> int:
-        """What one piece between `", "` says; the first and the last still carry their brackets."""
-        first = fragment.startswith('["')
-        # The quote that opens is not the one that closes: `["]` is no list.
-        last = fragment.endswith('"]', 2 if first else 0)
-        body = fragment[2 if first else 0 : -2 if last else None]
-        try:
-            (item,) = parse(f'["{body}"]')
-        except ValueError:
-            return broken
-        return bits(item) | first * opens | last * closes
-
-    def row_bits(text: str | None) -> int:
-        if text is None or not text.strip():
-            return 0
-        try:
-            items = parse(text)
-        except ValueError:
-            return broken
-        return sum(1 << i for i in range(len(functions)) if any(bits(item) >> i & 1 for item in items))
-
-    def lifted(column: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def __call__(self, column: pa.Array | pa.ChunkedArray) -> tuple[Mask, Mask]:
+        """For n rows and m functions an array [n, m] (False where a text is missing or can't be read), and an array [n]
+        that marks the texts that can't be read."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         if pa.types.is_dictionary(array.type):
             values, indices = distinct(array)
-            of_values, unreadable = lifted(pa.array(values, pa.string()))
-            return of_values[indices], unreadable[indices]
-        rows = len(array)
-        result = np.zeros(rows, np.uint32)
-        lists = pa.compute.split_pattern(array, '", "')
-        fragments = lists.flatten()
-        if len(fragments):
-            values, indices = distinct(fragments)
-            per_fragment = np.array([fragment_bits(value) for value in values], np.uint32)[indices]
-            lengths = pa.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-            filled = np.flatnonzero(lengths)
-            starts = (np.cumsum(lengths) - lengths)[filled]
-            ends = starts + lengths[filled] - 1
-            joined = np.bitwise_or.reduceat(per_fragment, starts)
-            # Exactly one opening bracket, at the start, and one closing, at the end: else the text is
-            # printed otherwise.
-            regular = (
-                (joined & broken == 0)
-                & (per_fragment[starts] & opens != 0)
-                & (per_fragment[ends] & closes != 0)
-                & (np.add.reduceat((per_fragment & opens != 0).astype(np.int32), starts) == 1)
-                & (np.add.reduceat((per_fragment & closes != 0).astype(np.int32), starts) == 1)
-            )
-            result[filled] = joined & (broken - 1)
-            odd = filled[~regular]
-            if len(odd):
-                result[odd] = lift(row_bits, pa.uint32())(array.take(pa.array(odd))).to_numpy(zero_copy_only=False)
-        flags = (result[:, None] >> np.arange(len(functions), dtype=np.uint32)) & 1
-        return flags.astype(np.bool_), result & broken != 0
+            flags, unreadable = self(pa.array(values, pa.string()))
+            return flags[indices], unreadable[indices]
+        bits = self._bits_of_rows(array)
+        numbers = (bits[:, None] >> np.arange(len(self._functions), dtype=np.uint64)) & np.uint64(1)
+        return numbers.astype(np.bool_), bits & np.uint64(_BROKEN) != 0
 
-    return lifted
+    def _bits_of_rows(self, array: pa.Array) -> Bits:
+        rows = np.zeros(len(array), np.uint64)
+        lists = pa.compute.split_pattern(array, _SEPARATOR)
+        values, indices = distinct(lists.flatten())
+        if not len(indices):
+            return rows
+        fragments = np.array([self._bits_of_fragment(value) for value in values], np.uint64)[indices]
+        lengths = pa.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+        filled = np.flatnonzero(lengths)
+        starts = (np.cumsum(lengths) - lengths)[filled]
+        rows[filled] = np.bitwise_or.reduceat(fragments, starts)
+        regular = _are_regular(fragments, starts, starts + lengths[filled] - 1)
+        rows &= np.uint64(_BROKEN - 1)
+        irregular = filled[~regular]
+        if len(irregular):
+            texts = array.take(pa.array(irregular))
+            rows[irregular] = lift(self._read_row, pa.uint64())(texts).to_numpy(zero_copy_only=False)
+        return rows
+
+    def _read_fragment(self, fragment: str) -> int:
+        """What one piece between separators says; the first and the last still carry their brackets."""
+        opens = fragment.startswith('["')
+        # The quote that opens is not the one that closes: `["]` is not a list.
+        closes = fragment.endswith('"]', 2 if opens else 0)
+        body = fragment[2 if opens else 0 : -2 if closes else None]
+        try:
+            (item,) = self._parse(f'["{body}"]')
+        except ValueError:
+            return _BROKEN
+        return self._read_item(item) | opens * _OPENS | closes * _CLOSES
+
+    def _read_row(self, text: str | None) -> int:
+        if text is None or not text.strip():
+            return 0
+        try:
+            items = self._parse(text)
+        except ValueError:
+            return _BROKEN
+        return reduce(or_, map(self._read_item, items), 0)
+
+    def _read_item(self, item: str) -> int:
+        return sum(1 << position for position, function in enumerate(self._functions) if function(item))
+
+
+def _are_regular(fragments: Bits, starts: Indices, ends: Indices) -> Mask:
+    """Which lists have exactly one opening bracket, at the start, and one closing, at the end, and no broken piece."""
+    opens, closes = fragments & np.uint64(_OPENS) != 0, fragments & np.uint64(_CLOSES) != 0
+    broken = np.bitwise_or.reduceat(fragments, starts) & np.uint64(_BROKEN) != 0
+    one_opens = np.add.reduceat(opens.astype(np.int32), starts) == 1
+    one_closes = np.add.reduceat(closes.astype(np.int32), starts) == 1
+    result: Mask = ~broken & opens[starts] & closes[ends] & one_opens & one_closes
+    return result

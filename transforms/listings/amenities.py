@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable
 
 # What a whole item must look like, case aside. The notebook looked for a case-sensitive substring in the text of all
-# items, so a "Window AC unit" was no air conditioning and a "KitchenAid oven" was a kitchen.
+# items, so a "Window AC unit" was not air conditioning and a "KitchenAid oven" was a kitchen.
 AMENITIES: dict[str, str] = {
     "tv": r"(.* )?(hd)?tv( with .*)?",
     "internet": r"(.* )?internet( access)?|ethernet( connection)?|((fast|pocket|free) )?wi-?fi( .*)?",
-    "air_conditioning": r"((central|portable|window|split) )*air[ -]?condition(ing|er)( .*)?|(window )?a/?c( unit)?|a/?c - .*",
+    "air_conditioning": (
+        r"((central|portable|window|split) )*air[ -]?condition(ing|er)( .*)?|(window )?a/?c( unit)?|a/?c - .*"
+    ),
     "kitchen": r"((full|private|shared|outdoor|small) )*kitchen(ette)?( with .*)?",
     "heating": r"((central|radiant|floor) )*heating( .*)?",
     "wifi": r"((fast|pocket|free) )?wi-?fi( .*)?|wireless internet",
@@ -32,7 +34,7 @@ def amenities_from_text(raw: str) -> list[str]:
     except RecursionError:
         raise ValueError("the amenities are nested too deeply") from None
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError(f"{raw[:60]!r} is no list of texts")
+        raise ValueError(f"{raw[:60]!r} is not a list of texts")
     return items
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.contract import ROOM_TYPES
+from transforms.listings import ROOM_TYPES
 from transforms.listings.amenities import AMENITIES
 
 Codes = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ MOST_BEDROOMS = 8
 MOST_BEDS = 12
 MOST_HALF_BATHS = 15
 ENTIRE_HOME = 2
-"""The place of "Entire home/apt" in `transforms.contract.ROOM_TYPES`."""
+"""The place of "Entire home/apt" in `transforms.listings.ROOM_TYPES`."""
 
 
 class Shares:

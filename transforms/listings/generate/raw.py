@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.contract import ROOM_TYPES
+from transforms.listings import ROOM_TYPES
 from transforms.listings.generate.model import ENTIRE_HOME, Codes, Listings, ListingsModel, Shares
 
 # The layout of 2023: 75 columns, in the order of the files.
