@@ -15,7 +15,7 @@ from pipeline.io import exactly, files
 from pipeline.io import stores as base
 from pipeline.io.sql.address import sibling
 from pipeline.io.stores import Manifest, StoreError
-from transforms.contract import CONTRACT_VERSION, Pricing, accepted_schema
+from transforms.contract import Contract, Label, label_from_json
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Dataset:
     """The live version of a processed dataset."""
 
     uri: str
+    contract: Contract
     manifest: Manifest
     accepted: str
     """The address of the accepted rows."""
@@ -32,14 +33,15 @@ class Dataset:
         return str(self.manifest["version"])
 
     @property
-    def pricing(self) -> Pricing:
-        return Pricing.from_json(self.manifest["pricing"])
+    def label(self) -> Label:
+        """How its rows were labelled."""
+        return label_from_json(self.manifest["label"])
 
     def rows(self, columns: Sequence[str]) -> ray.data.Dataset:
-        """The accepted rows, with the named columns in the types of `transforms.contract.accepted_schema`."""
+        """The accepted rows, with the named columns in the types of the contract."""
         rows = base.read(self.accepted, exactly(*columns))
         # Not every store has every type: SQLite gives truth values as integers.
-        schema = pa.schema([accepted_schema().field(name) for name in columns])
+        schema = pa.schema([self.contract.accepted_schema().field(name) for name in columns])
         return map_tables(rows, partial(typed, schema=schema))
 
 
@@ -48,22 +50,18 @@ def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
-def open_dataset(uri: str) -> Dataset:
-    """Open what `process` wrote at an address.
+def open_dataset(uri: str, contract: Contract) -> Dataset:
+    """Open what `process` wrote at an address under a contract.
 
     Raises StoreError when there is no dataset, ContractError when it was written under another contract.
     """
     manifest = files.read_manifest(uri) if base.scheme_of(uri) in files.SCHEMES else _manifest_row(uri)
-    found = manifest.get("contract_version")
-    if found != CONTRACT_VERSION:
-        raise ContractError(
-            f'"{without_password(uri)}" was processed under contract {found}; this is contract {CONTRACT_VERSION}. '
-            "Process the source again."
-        )
+    if difference := contract.difference(manifest.get("contract")):
+        raise ContractError(f'"{without_password(uri)}" was processed {difference}. Process the source again.')
     accepted = (
         files.below(uri, f"versions/{manifest['version']}/accepted") if base.scheme_of(uri) in files.SCHEMES else uri
     )
-    return Dataset(uri, manifest, accepted)
+    return Dataset(uri, contract, manifest, accepted)
 
 
 def _manifest_row(uri: str) -> Manifest:

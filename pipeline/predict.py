@@ -1,4 +1,4 @@
-"""Batch scoring: raw listings in, categories and probabilities out, by a pool of actors that hold the model."""
+"""Batch scoring: raw records in, labels and probabilities out, by a pool of actors that hold the model."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -22,8 +22,8 @@ from pipeline.settings import Settings
 from registry.artifact import Artifact
 from registry.registry import Registry
 from transforms.clean import clean
-from transforms.contract import CATEGORY, raw_columns
-from transforms.encode import encode_table
+from transforms.contract import Contract
+from transforms.encode import Encoder
 
 
 def probability_column(label: str) -> str:
@@ -31,13 +31,14 @@ def probability_column(label: str) -> str:
     return f"probability_{label}"
 
 
-def score(accepted: pa.Table, artifact: Artifact) -> pa.Table:
-    """The result for each cleaned row: id, category, one probability column a category (float32), model."""
-    probabilities = artifact.predict(encode_table(accepted, artifact.vocabulary))
+def score(accepted: pa.Table, artifact: Artifact, encoder: Encoder) -> pa.Table:
+    """The result for each cleaned row: key, label, one probability column a label (float32), model."""
+    contract = encoder.contract
+    probabilities = artifact.predict(encoder.table(accepted))
     best = probabilities.argmax(axis=1) if len(accepted) else np.empty(0, np.int64)
     columns = {
-        "id": accepted["id"],
-        CATEGORY: pa.array(artifact.labels, pa.string()).take(pa.array(best)),
+        contract.key: accepted[contract.key],
+        contract.label_name: pa.array(artifact.labels, pa.string()).take(pa.array(best)),
         **{
             probability_column(label): pa.array(probabilities[:, position])
             for position, label in enumerate(artifact.labels)
@@ -50,32 +51,35 @@ def score(accepted: pa.Table, artifact: Artifact) -> pa.Table:
 class Scorer:
     """An actor that loads a model once and scores block after block."""
 
-    def __init__(self, files: "ray.ObjectRef[ModelFiles]") -> None:
+    def __init__(self, files: "ray.ObjectRef[ModelFiles]", contract: Contract) -> None:
         self._artifact = shipped(files)
+        self._encoder = Encoder(contract, self._artifact.vocabulary)
 
     def __call__(self, raw: pa.Table) -> pa.Table:
-        cleaned = clean(raw, known=self._artifact.vocabulary)
-        return parts.join(score(cleaned.accepted, self._artifact), cleaned.rejected, cleaned.warnings)
+        cleaned = clean(raw, self._encoder.contract, encoder=self._encoder)
+        return parts.join(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
 
 
 def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
-    """Score raw listings with a model; rows that can't be scored land in the rejected part with their reasons.
+    """Score raw records with a model; rows that can't be scored land in the rejected part with their reasons.
 
     Returns the manifest of the scored rows. Raises as `process` does, and what the registry raises about the model.
     """
     started = datetime.now(UTC)
     files.check_apart(source, sink)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
+    contract = settings.load_contract()
+    artifact.require(contract)
     with ray_errors():
         sources = describe_sources(source)
-        listings = read(source, partial(raw_columns, with_price=False))
+        records = read(source, partial(contract.choose_columns, with_target=False))
         # Where it would take the last CPU that is free, nobody could read for it.
         cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
         with retried():
-            scored = listings.map_batches(
+            scored = records.map_batches(
                 Scorer,
                 # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-                fn_constructor_kwargs={"files": ship(artifact)},
+                fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
                 batch_format="pyarrow",
                 batch_size=None,
                 zero_copy_batch=True,
@@ -87,7 +91,15 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
             )
         scored.set_name("predict")
-        seal = partial(_seal, source=source, sources=sources, settings=settings, started=started, artifact=artifact)
+        seal = partial(
+            _seal,
+            source=source,
+            sources=sources,
+            settings=settings,
+            contract=contract,
+            started=started,
+            artifact=artifact,
+        )
         return write(scored, sink, seal)
 
 
@@ -99,6 +111,7 @@ def _seal(
     source: str,
     sources: list[dict[str, Any]],
     settings: Settings,
+    contract: Contract,
     started: datetime,
     artifact: Artifact,
 ) -> Manifest:
@@ -107,7 +120,7 @@ def _seal(
             f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
         )
     check_rejected(tally, settings.max_rejected, rejected_at)
-    return describe_run(tally, version, sources, settings, started) | {
+    return describe_run(tally, version, sources, settings, contract, started) | {
         "model": artifact.ref,
-        "pricing": artifact.pricing.as_json(),
+        "label": artifact.label.as_json(),
     }

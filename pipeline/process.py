@@ -1,4 +1,4 @@
-"""Raw listings in, a dataset out: one pass, in parallel, published all or nothing."""
+"""Raw records in, a dataset out: one pass, in parallel, published all or nothing."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -17,27 +17,34 @@ from pipeline.io.stores import Manifest, StoreError, read, write
 from pipeline.provenance import code_version, describe_sources, library_versions
 from pipeline.settings import Settings
 from transforms.clean import clean
-from transforms.contract import CONTRACT_VERSION, Pricing, raw_columns
+from transforms.contract import Contract, Label
 
 
 def process(source: str, sink: str, settings: Settings) -> Manifest:
-    """Read raw listings, split them by the contract, write both parts, publish; returns the manifest.
+    """Read raw records, split them by the contract, write both parts, publish; returns the manifest.
 
     Raises StoreError or ContractError when source or sink can't be used, GateRefused when more than
     `settings.max_rejected` of the rows were rejected. What was live at the sink then stays live.
     """
     started = datetime.now(UTC)
     files.check_apart(source, sink)
+    contract = settings.load_contract()
+    label = settings.label(contract)
     with ray_errors():
         sources = describe_sources(source)
-        cleaned = map_tables(read(source, raw_columns), partial(clean_block, pricing=settings.pricing))
+        cleaned = map_tables(
+            read(source, contract.choose_columns), partial(clean_block, contract=contract, label=label)
+        )
         cleaned.set_name("process")
-        return write(cleaned, sink, partial(_seal, source=source, sources=sources, settings=settings, started=started))
+        seal = partial(
+            _seal, source=source, sources=sources, settings=settings, contract=contract, label=label, started=started
+        )
+        return write(cleaned, sink, seal)
 
 
-def clean_block(raw: pa.Table, pricing: Pricing | None) -> pa.Table:
+def clean_block(raw: pa.Table, contract: Contract, label: Label) -> pa.Table:
     """One block of raw rows as a parted table."""
-    cleaned = clean(raw, pricing)
+    cleaned = clean(raw, contract, label)
     if len(cleaned.accepted) + len(cleaned.rejected) != len(raw):
         raise AssertionError(
             f"{len(raw)} rows became {len(cleaned.accepted)} accepted and {len(cleaned.rejected)} rejected"
@@ -53,6 +60,8 @@ def _seal(
     source: str,
     sources: list[dict[str, Any]],
     settings: Settings,
+    contract: Contract,
+    label: Label,
     started: datetime,
 ) -> Manifest:
     if not tally.read:
@@ -60,7 +69,7 @@ def _seal(
             f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
         )
     check_rejected(tally, settings.max_rejected, rejected_at)
-    return describe_run(tally, version, sources, settings, started)
+    return describe_run(tally, version, sources, settings, contract, started) | {"label": label.as_json()}
 
 
 def check_rejected(tally: parts.Tally, limit: float, rejected_at: str) -> None:
@@ -76,19 +85,23 @@ def check_rejected(tally: parts.Tally, limit: float, rejected_at: str) -> None:
 
 
 def describe_run(
-    tally: parts.Tally, version: str, sources: list[dict[str, Any]], settings: Settings, started: datetime
+    tally: parts.Tally,
+    version: str,
+    sources: list[dict[str, Any]],
+    settings: Settings,
+    contract: Contract,
+    started: datetime,
 ) -> Manifest:
     """The manifest of a run: what was read, what became of it, and with what."""
     repeats = tally.id_sketch.repeats(tally.accepted)
-    warnings = dict(tally.warnings) | ({"id:repeated": repeats} if repeats else {})
+    warnings = dict(tally.warnings) | ({f"{contract.key}:repeated": repeats} if repeats else {})
     return {
         "version": version,
         "rows": {"read": tally.read, "accepted": tally.accepted, "rejected": tally.rejected},
         "reasons": dict(tally.reasons.most_common()),
         "warnings": warnings,
         "sources": sources,
-        "contract_version": CONTRACT_VERSION,
-        "pricing": settings.pricing.as_json(),
+        "contract": contract.ref,
         "settings": settings.model_dump(mode="json"),
         "code_version": code_version(),
         "libraries": library_versions(),

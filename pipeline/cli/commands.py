@@ -176,7 +176,7 @@ def evaluate(
         from pipeline.split import Split
 
         artifact = registry_of(settings).load(model)
-        dataset = open_dataset(data)
+        dataset = open_dataset(data, settings.load_contract())
         found = evaluate_dataset(
             artifact, dataset, Split.of_model(artifact.manifest, artifact.folder) if holdout else None
         )
@@ -259,7 +259,7 @@ def _gate(
     from pipeline.errors import GateRefused
     from pipeline.evaluation.gate import decide
 
-    decision = decide(registered.load(challenger), registered.load(champion) if champion else None, settings.gate, data)
+    decision = decide(registered.load(challenger), registered.load(champion) if champion else None, settings, data)
     if not decision.promote:
         raise GateRefused(f"{challenger} was not promoted: {decision.reason}. {champion} stays in force.")
     return decision.reason

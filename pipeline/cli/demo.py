@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
+from transforms.listings.example import EXAMPLE
+
 from nightprice.errors import NightpriceError
 from pipeline.settings import Settings
 from registry import CHAMPION
-from transforms.listings.example import EXAMPLE
 from transforms.listings.generate import generate
 
 if TYPE_CHECKING:

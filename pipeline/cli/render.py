@@ -9,19 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.evaluation.metrics import LOWER_IS_BETTER
-
-# In the order of interest.
-METRICS: dict[str, str] = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "roc_auc": "ROC AUC",
-    "log_loss": "log loss",
-    "ordinal_mae": "ordinal MAE",
-    "ece": "calibration error",
-    "majority_accuracy": "majority class's accuracy",
-}
-FEW = ("accuracy", "macro_f1", "roc_auc", "log_loss")
+from pipeline.evaluation.metrics import METRIC, METRICS, SUMMARY, Metric
 
 
 def table(
@@ -75,12 +63,16 @@ def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
 
 def metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Metrics side by side, one column a model; the best of several is marked."""
-    names = [name for name in METRICS if any(name in found for found in models.values())]
+    shown = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
     body = [
-        (METRICS[name], *_marked([found.get(name) for found in models.values()], name in LOWER_IS_BETTER))
-        for name in names
+        (_directed(metric), *_marked([values.get(metric.key) for values in models.values()], metric.lower_is_better))
+        for metric in shown
     ]
     return table("Metrics", ("", *models), body, numbers=tuple(models))
+
+
+def _directed(metric: Metric) -> str:
+    return f"{metric.title} (lower is better)" if metric.lower_is_better else metric.title
 
 
 def _marked(values: list[Any], lower_is_better: bool) -> list[Any]:
@@ -108,12 +100,12 @@ def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[st
             item["version"],
             ", ".join(aliases.get(item["version"], ())) or "",
             item["estimator"],
-            *(item["metrics"].get(metric) for metric in FEW),
+            *(item["metrics"].get(metric) for metric in SUMMARY),
             moment(item["created"]),
         )
         for item in versions
     ]
-    heads = [METRICS[metric] for metric in FEW]
+    heads = [METRIC[key].title for key in SUMMARY]
     return table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
 
 

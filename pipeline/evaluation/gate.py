@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from nightprice.errors import UsageError
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
-from pipeline.evaluation.evaluate import Evaluation, evaluate_dataset
-from pipeline.evaluation.metrics import LOWER_IS_BETTER
+from pipeline.evaluation.evaluate import evaluate_dataset
+from pipeline.evaluation.metrics import METRIC, Evaluation
 from pipeline.settings import GateSettings
 from pipeline.split import Split
 from registry.artifact import Artifact
@@ -24,7 +24,7 @@ class Decision:
 
 
 def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, data: str | None = None) -> Decision:
-    """Evaluate both models on the challenger's holdout rows and compare them by the rule.
+    """Evaluate both models on the challenger's holdout rows and compare them by `settings.gate`.
 
     The rows are those of the challenger's dataset (or of `data`) that its own split held out. Without a champion the
     challenger is promoted. Raises StoreError if the dataset is gone: name another place of it as `data`.
@@ -33,17 +33,17 @@ def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, 
         return Decision(True, "there is no champion yet")
     if challenger.version == champion.version:
         return Decision(False, f"{challenger.ref} is the champion already")
-    if challenger.pricing != champion.pricing:
+    if challenger.label != champion.label:
         raise UsageError(
             f"{challenger.ref} and {champion.ref} have different bins or labels, so their metrics can't be compared. "
             "Promote without --if-better if the new ones are wanted."
         )
     split = Split.of_model(challenger.manifest, challenger.folder)
-    dataset = open_dataset(data or challenger.manifest["dataset"]["uri"])
+    dataset = open_dataset(data or challenger.manifest["dataset"]["uri"], settings.load_contract())
     with ray_errors():
         new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
         old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
-    verdict = compare(new, old, rule)
+    verdict = compare(new, old, settings.gate)
     notes = _notes(challenger, champion, dataset)
     return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)
 
@@ -54,16 +54,15 @@ def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:
     Both are on the rows that both models can score; `unscorable` counts what the other alone can.
     Raises UsageError if the metric can't be had from these rows.
     """
-    values = new["metrics"][rule.metric], old["metrics"][rule.metric]
-    if None in values:
+    challenger, champion = new["metrics"].get(rule.metric), old["metrics"].get(rule.metric)
+    if challenger is None or champion is None:
         raise UsageError(
             f"The metric {rule.metric} is not defined on these rows. Choose another one as gate.metric in the settings."
         )
     if lost := _listed(new["unscorable"]):
-        # To leave rows out is no way to look better.
+        # A model must not win by refusing rows.
         return Decision(False, f"the challenger can't score all holdout rows that the champion can: {lost}", new, old)
-    challenger, champion = values
-    gain = champion - challenger if rule.metric in LOWER_IS_BETTER else challenger - champion
+    gain = champion - challenger if METRIC[rule.metric].lower_is_better else challenger - champion
     promote = gain > 0 and gain >= rule.min_improvement
     figures = f"{rule.metric} {challenger:.4f} against {champion:.4f} on the same {new['rows']:,} holdout rows"
     needed = f"an improvement of at least {rule.min_improvement:g}" if rule.min_improvement else "an improvement"

@@ -6,12 +6,14 @@ rows in one place.
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+
+from transforms.contract import Label
 
 Numbers = npt.NDArray[Any]
 
@@ -20,10 +22,60 @@ Numbers = npt.NDArray[Any]
 SCORE_BINS = 16_384
 _LOWEST_LOG_ODDS, _HIGHEST_LOG_ODDS = -90.0, 18.0
 CALIBRATION_BINS = 10
-# Of the metrics that `metrics` returns.
-LOWER_IS_BETTER = frozenset({"log_loss", "ordinal_mae", "ece"})
 # Probabilities are float32: log loss clips them where scikit-learn does.
 _LEAST = float(np.finfo(np.float32).eps)
+
+
+class ClassReport(TypedDict):
+    """How good a model is for one label."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class CalibrationBin(TypedDict):
+    """The rows whose winning probability lies in a range: how sure the model was, and how often it was right."""
+
+    lower: float
+    upper: float
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+class SegmentAccuracy(TypedDict):
+    """The accuracy on the rows with one value of a field."""
+
+    value: str
+    rows: int
+    accuracy: float
+
+
+class Majority(TypedDict):
+    """What always giving the most frequent label would score."""
+
+    label: str
+    accuracy: float
+    macro_f1: float
+
+
+class Evaluation(TypedDict):
+    """How good a model is on some rows, in JSON's types."""
+
+    rows: int
+    unscorable: dict[str, int]
+    """Rows that the model can't score, by `field:problem`; they are in no other figure."""
+    labels: list[str]
+    metrics: dict[str, float | None]
+    """By the keys of METRICS; None where the rows do not allow it."""
+    confusion: list[list[int]]
+    """True label × predicted label."""
+    per_class: dict[str, ClassReport]
+    calibration: list[CalibrationBin]
+    segments: dict[str, list[SegmentAccuracy]]
+    majority: Majority
 
 
 @dataclass
@@ -149,8 +201,9 @@ def _summed(one: Mapping[str, Numbers], other: Mapping[str, Numbers]) -> dict[st
     }
 
 
-def summary(counts: Counts, labels: Sequence[str]) -> dict[str, Any]:
-    """The evaluation that the counts amount to, in JSON's types; `labels` names the categories in order."""
+def summary(counts: Counts, label: Label) -> Evaluation:
+    """The evaluation that the counts amount to."""
+    labels = label.labels
     per_class = class_report(counts.confusion)
     support = counts.confusion.sum(axis=1)
     majority = int(support.argmax())
@@ -158,7 +211,7 @@ def summary(counts: Counts, labels: Sequence[str]) -> dict[str, Any]:
         "rows": counts.rows,
         "unscorable": dict(counts.unscorable),
         "labels": list(labels),
-        "metrics": metrics(counts),
+        "metrics": metrics(counts, ordered=label.ordered),
         "confusion": counts.confusion.tolist(),
         "per_class": dict(zip(labels, per_class, strict=True)),
         "calibration": calibration(counts.calibration),
@@ -171,28 +224,17 @@ def summary(counts: Counts, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def metrics(counts: Counts) -> dict[str, float | None]:
-    """The flat metrics; `roc_auc` is None when all rows are of one category."""
-    confusion, rows = counts.confusion, counts.rows
-    distance = np.abs(np.subtract.outer(np.arange(len(confusion)), np.arange(len(confusion))))
-    size, confidence, right = counts.calibration.T
-    return {
-        "accuracy": float(np.trace(confusion) / rows),
-        "macro_f1": macro_f1(confusion),
-        "roc_auc": roc_auc(counts.scores),
-        "log_loss": counts.loss / rows,
-        "ordinal_mae": float((confusion * distance).sum() / rows),
-        "ece": float(np.abs(right - confidence).sum() / size.sum()),
-        "majority_accuracy": float(confusion.sum(axis=1).max() / rows),
-    }
+def metrics(counts: Counts, *, ordered: bool) -> dict[str, float | None]:
+    """The flat metrics by their keys; without those that need ordered labels if the labels are not."""
+    return {metric.key: metric.compute(counts) for metric in METRICS if ordered or not metric.needs_order}
 
 
-def class_report(confusion: Numbers) -> list[dict[str, float | int]]:
+def class_report(confusion: Numbers) -> list[ClassReport]:
     """Precision, recall, F1 and support of every category; 0 where there is nothing to divide by."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return [
         {
-            "precision": _ratio(hit, said),
+            "precision": _ratio(hit, predicted),
             "recall": _ratio(hit, there),
             "f1": _ratio(2 * hit, said + there),
             "support": int(there),
@@ -204,7 +246,7 @@ def class_report(confusion: Numbers) -> list[dict[str, float | int]]:
 def macro_f1(confusion: Numbers) -> float:
     """The mean F1 of the categories that occur, in truth or prediction, as scikit-learn has it."""
     occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-    scores = [entry["f1"] for entry, there in zip(class_report(confusion), occurs, strict=True) if there]
+    scores = [entry["f1"] for entry, used in zip(class_report(confusion), occurs, strict=True) if used]
     return float(np.mean(scores)) if scores else 0.0
 
 
@@ -221,7 +263,7 @@ def roc_auc(scores: Numbers) -> float | None:
     return float(np.mean(areas)) if areas else None
 
 
-def calibration(bins: Numbers) -> list[dict[str, float | int]]:
+def calibration(bins: Numbers) -> list[CalibrationBin]:
     """The reliability curve: for every bin of the winning probability that has rows, how often it was right."""
     return [
         {
@@ -236,7 +278,7 @@ def calibration(bins: Numbers) -> list[dict[str, float | int]]:
     ]
 
 
-def _accuracies(segment: Mapping[str, Numbers]) -> list[dict[str, Any]]:
+def _accuracies(segment: Mapping[str, Numbers]) -> list[SegmentAccuracy]:
     """Largest segment first."""
     ordered = sorted(segment.items(), key=lambda entry: (-entry[1][0], entry[0]))
     return [{"value": value, "rows": int(rows), "accuracy": float(right / rows)} for value, (rows, right) in ordered]
@@ -250,3 +292,81 @@ def _all_predicted(support: Numbers, category: int) -> Numbers:
 
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
+
+
+def _accuracy(counts: Counts) -> float:
+    return float(np.trace(counts.confusion) / counts.rows)
+
+
+def _mean_distance(counts: Counts) -> float:
+    """How many labels lie between truth and prediction, on average."""
+    positions = np.arange(len(counts.confusion))
+    distance = np.abs(np.subtract.outer(positions, positions))
+    return float((counts.confusion * distance).sum() / counts.rows)
+
+
+def _calibration_error(counts: Counts) -> float:
+    size, confidence, right = counts.calibration.T
+    return float(np.abs(right - confidence).sum() / size.sum())
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an evaluation: what it is called, and how it follows from the counts."""
+
+    key: str
+    title: str
+    description: str
+    compute: Callable[[Counts], float | None]
+    """None where the rows do not allow it."""
+    lower_is_better: bool = False
+    is_share: bool = False
+    """Shown in percent."""
+    needs_order: bool = False
+    """Defined for ordered labels only."""
+    decides: bool = True
+    """Whether the gate may go by it."""
+
+
+# In the order of interest. Everything that computes, shows or compares a metric takes it from here.
+METRICS = (
+    Metric("accuracy", "accuracy", "share of right answers", _accuracy, is_share=True),
+    Metric(
+        "macro_f1", "macro-F1", "precision and recall, every label alike", lambda counts: macro_f1(counts.confusion)
+    ),
+    Metric(
+        "roc_auc", "ROC AUC", "ranks one label against the rest; 0.5 is chance", lambda counts: roc_auc(counts.scores)
+    ),
+    Metric(
+        "log_loss",
+        "log loss",
+        "penalty for misplaced confidence",
+        lambda counts: counts.loss / counts.rows,
+        lower_is_better=True,
+    ),
+    Metric(
+        "ordinal_mae",
+        "ordinal error",
+        "mean distance in labels",
+        _mean_distance,
+        lower_is_better=True,
+        needs_order=True,
+    ),
+    Metric(
+        "ece",
+        "calibration error",
+        "mean gap between probability and outcome",
+        _calibration_error,
+        lower_is_better=True,
+    ),
+    Metric(
+        "majority_accuracy",
+        "accuracy of the majority label",
+        "what always giving the most frequent label scores",
+        lambda counts: float(counts.confusion.sum(axis=1).max() / counts.rows),
+        decides=False,
+    ),
+)
+METRIC = {metric.key: metric for metric in METRICS}
+SUMMARY = ("accuracy", "macro_f1", "roc_auc", "log_loss")
+"""The few that a list of models shows."""

@@ -11,12 +11,13 @@ import xgboost
 from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from pipeline.settings import Settings
-from pipeline.train.encoded_rows import Spool, check_rows, read_pieces
-from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
+from pipeline.train.encoded_rows import check_rows, read_batches
+from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
 from pipeline.train.onnx_export import Trees, to_onnx
+from pipeline.train.spool import Spool
 from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import with_heartbeats
-from transforms.contract import FEATURES
+from transforms.contract import Contract
 from transforms.encode import Matrix
 
 BOOSTER_FILE = "booster.ubj"
@@ -25,28 +26,29 @@ _REPORT_ROUNDS = 25
 
 
 class XGBoost(Estimator):
-    """XGBoost's multi-class trees on all 17 features, with early stopping on a slice of the training rows."""
+    """XGBoost's multi-class trees on all features, with early stopping on a slice of the training rows."""
 
     def validation_share(self, settings: Settings) -> float:
         return settings.xgboost.validation_share
 
-    def fit(self, job: Job) -> Trained:
+    def fit(self, run: TrainingRun) -> Trained:
         trainer = XGBoostTrainer(
             train_worker,
             train_loop_config={
-                "parameters": parameters(job.settings, len(job.labels)),
-                "rounds": job.settings.xgboost.rounds,
-                "patience": job.settings.xgboost.early_stopping_rounds,
-                "max_bin": job.settings.xgboost.max_bin,
-                "threads": job.threads,
-                "weights": class_weights(job.counts, job.settings.xgboost.class_balance),
-                "rows": sum(job.counts),
-                "heartbeats": job.watchdog.heartbeats,
+                "parameters": parameters(run.settings, len(run.labels)),
+                "rounds": run.settings.xgboost.rounds,
+                "patience": run.settings.xgboost.early_stopping_rounds,
+                "max_bin": run.settings.xgboost.max_bin,
+                "threads": run.threads,
+                "weights": class_weights(run.counts, run.settings.xgboost.class_balance),
+                "rows": sum(run.counts),
+                "features": len(run.contract.features),
+                "heartbeats": run.watchdog.heartbeats,
             },
-            **job.trainer_options(split_rows=True),
+            **run.trainer_options(split_rows=True),
         )
-        booster = RayTrainReportCallback.get_model(fit(trainer, job.watchdog), BOOSTER_FILE)
-        return trained(booster, job.sample, len(job.labels))
+        booster = RayTrainReportCallback.get_model(fit(trainer, run.watchdog), BOOSTER_FILE)
+        return trained(booster, run.sample, len(run.labels), run.contract)
 
 
 def parameters(settings: Settings, categories: int) -> dict[str, Any]:
@@ -83,14 +85,14 @@ def class_weights(counts: list[int], balance: float) -> list[float]:
 
 def train_worker(config: dict[str, Any]) -> None:
     """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
-    training, validation = Spool(), Spool()
-    for piece in with_heartbeats(read_pieces(ray.train.get_dataset_shard("train")), config["heartbeats"]):
-        training.append(piece.features[~piece.validation], piece.labels[~piece.validation])
-        validation.append(piece.features[piece.validation], piece.labels[piece.validation])
+    training, validation = Spool(config["features"]), Spool(config["features"])
+    for batch in with_heartbeats(read_batches(ray.train.get_dataset_shard("train")), config["heartbeats"]):
+        training.append(batch.features[~batch.validation], batch.labels[~batch.validation])
+        validation.append(batch.features[batch.validation], batch.labels[batch.validation])
     check_rows(_total(training.rows + validation.rows), config["rows"])
     if not _total(validation.rows):
         raise TrainingError(
-            "None of the training rows became a validation row. Raise xgboost.validation_share, or bring more listings."
+            "None of the training rows became a validation row. Raise xgboost.validation_share, or bring more rows."
         )
     options = {
         "weights": np.array(config["weights"], np.float32),
@@ -154,23 +156,23 @@ class _SpoolIterator(xgboost.DataIter):
         self._batches: Iterator[Any] = self._spool.batches()
 
 
-def trained(booster: xgboost.Booster, sample: Matrix, categories: int) -> Trained:
+def trained(booster: xgboost.Booster, sample: Matrix, categories: int, contract: Contract) -> Trained:
     """The booster as ONNX, with what it says of the rows of `sample`, its file and its importances."""
     expected = booster.inplace_predict(sample, missing=np.nan)
     gain = booster.get_score(importance_type="total_gain")
-    shares = np.array([gain.get(f"f{position}", 0.0) for position in range(len(FEATURES))])
+    shares = np.array([gain.get(f"f{position}", 0.0) for position in range(len(contract.features))])
     return Trained(
-        onnx=booster_to_onnx(booster, categories),
+        onnx=booster_to_onnx(booster, categories, len(contract.features)),
         expected=np.asarray(expected, np.float64).reshape(len(sample), categories),
         importance={
-            name: float(share) for name, share in zip(FEATURES, shares / max(shares.sum(), 1e-12), strict=True)
+            name: float(share) for name, share in zip(contract.features, shares / max(shares.sum(), 1e-12), strict=True)
         },
         files={BOOSTER_FILE: bytes(booster.save_raw("ubj"))},
         facts={"rounds": booster.num_boosted_rounds()},
     )
 
 
-def booster_to_onnx(booster: xgboost.Booster, categories: int) -> bytes:
+def booster_to_onnx(booster: xgboost.Booster, categories: int, features: int) -> bytes:
     """A multi:softprob booster as one ONNX operator, from XGBoost's documented JSON model."""
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     model = learner["gradient_booster"]["model"]
@@ -192,6 +194,7 @@ def booster_to_onnx(booster: xgboost.Booster, categories: int) -> bytes:
             # A leaf's condition is its weight.
             weight=conditions[leaf],
         ),
+        features=features,
         mode="BRANCH_LT",
         categories=categories,
         post_transform="SOFTMAX",

@@ -19,11 +19,12 @@ from pipeline.settings import Settings
 from pipeline.train.encoded_rows import padded
 from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import Watchdog, what_is_wrong
+from transforms.contract import Contract
 from transforms.encode import Matrix
 
 # A worker or node that dies costs a new start of the run, not the run.
 _MAX_FAILURES = 2
-# Nodes that their cloud takes back are told apart by Ray, which would start again without end.
+# Ray counts spot preemptions separately and would restart without limit.
 _MAX_PREEMPTIONS = 10
 # Of a new start that finds no room, each of 60 s (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S); without a limit, Ray tries
 # for ever.
@@ -31,14 +32,15 @@ _MAX_STARTS = 5
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRun:
     """One training run: its rows and everything an estimator needs to know about them."""
 
     rows: ray.data.Dataset
     """Encoded training rows, `pipeline.train.encoded_rows`."""
+    contract: Contract
     labels: tuple[str, ...]
     counts: list[int]
-    """Training rows of each category."""
+    """Training rows of each label."""
     sample: Matrix
     """Rows to check the export on, with missing values."""
     workers: int
@@ -59,7 +61,7 @@ class Job:
         """Threads of each worker: reading is over when they start, so they may use every CPU of a small cluster."""
         return max(1, int(self.settings.training_cpus or _cluster_cpus() / self.workers))
 
-    def trainer_options(self, split_rows: bool) -> dict[str, Any]:
+    def trainer_options(self, *, split_rows: bool) -> dict[str, Any]:
         """The arguments that all Ray Train trainers take; `split_rows`: each worker gets its share, else all rows."""
         # Row sampling follows the order of rows: without this, equal runs would differ.
         options = ExecutionOptions(preserve_order=True)
@@ -69,7 +71,11 @@ class Job:
             controller_failure_limit=_MAX_STARTS - 1,
         )
         return {
-            "datasets": {"train": padded(self.rows, sum(self.counts), self.workers) if split_rows else self.rows},
+            "datasets": {
+                "train": padded(self.rows, sum(self.counts), len(self.contract.features), self.workers)
+                if split_rows
+                else self.rows
+            },
             "dataset_config": DataConfig("all" if split_rows else [], execution_options=options),
             "scaling_config": ScalingConfig(num_workers=self.workers, resources_per_worker={"CPU": self.cpus}),
             "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=failures),
@@ -145,7 +151,7 @@ class Trained:
 
     onnx: bytes
     expected: npt.NDArray[np.float64]
-    """What the estimator itself says of the job's sample, [n, k]: the ONNX model must agree."""
+    """What the estimator itself says of the run's sample, [n, k]: the ONNX model must agree."""
     importance: Mapping[str, float]
     """Each feature's share, adding up to 1."""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -162,5 +168,5 @@ class Estimator(ABC):
         return 0.0
 
     @abstractmethod
-    def fit(self, job: Job) -> Trained:
-        """Fit the rows of a job on its workers."""
+    def fit(self, run: TrainingRun) -> Trained:
+        """Fit the rows of a run on its workers."""

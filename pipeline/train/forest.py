@@ -1,4 +1,4 @@
-"""The notebook's model: a random forest on five features, its trees divided among the workers."""
+"""The baseline: the notebook's random forest on the contract's baseline features, its trees divided among workers."""
 
 import io
 import tempfile
@@ -15,16 +15,12 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
-from pipeline.train.encoded_rows import check_rows, read_pieces
-from pipeline.train.estimator import Estimator, Job, Trained, fit, threads
+from pipeline.train.encoded_rows import check_rows, read_batches
+from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
 from pipeline.train.onnx_export import Trees, to_onnx
 from pipeline.train.watchdog import with_heartbeats
-from transforms.contract import FEATURES
+from transforms.contract import Contract
 from transforms.encode import Matrix
-
-# The notebook's features, in its order: tree after tree, sampling of features depends on it.
-NOTEBOOK_FEATURES = ("neighbourhood", "room_type", "accommodates", "bathrooms", "bedrooms")
-_COLUMNS = [FEATURES.index(name) for name in NOTEBOOK_FEATURES]
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -32,22 +28,29 @@ Arrays = dict[str, npt.NDArray[Any]]
 class RandomForest(Estimator):
     """scikit-learn's random forest, tree by tree: every tree depends on its seed alone, not on who grows it."""
 
-    def fit(self, job: Job) -> Trained:
+    def fit(self, run: TrainingRun) -> Trained:
         trainer = DataParallelTrainer(
             train_worker,
             train_loop_config={
-                "seeds": tree_seeds(job.settings.seed, job.settings.random_forest.trees).tolist(),
-                "forest": job.settings.random_forest.model_dump(),
-                "categories": len(job.labels),
-                "sample": job.sample,
-                "threads": job.threads,
-                "rows": sum(job.counts),
-                "heartbeats": job.watchdog.heartbeats,
+                "seeds": tree_seeds(run.settings.seed, run.settings.random_forest.trees).tolist(),
+                "forest": run.settings.random_forest.model_dump(),
+                "columns": baseline_columns(run.contract),
+                "categories": len(run.labels),
+                "sample": run.sample,
+                "threads": run.threads,
+                "rows": sum(run.counts),
+                "heartbeats": run.watchdog.heartbeats,
             },
-            **job.trainer_options(split_rows=False),
+            **run.trainer_options(split_rows=False),
         )
-        with fit(trainer, job.watchdog).as_directory() as folder:
-            return merged([_load(Path(folder, f"trees-{rank}.npz")) for rank in range(job.workers)], len(job.labels))
+        with fit(trainer, run.watchdog).as_directory() as folder:
+            grown = [_load(Path(folder, f"trees-{rank}.npz")) for rank in range(run.workers)]
+            return merged(grown, len(run.labels), run.contract)
+
+
+def baseline_columns(contract: Contract) -> list[int]:
+    """The positions of the baseline's features in a feature vector, in the baseline's own order."""
+    return [contract.features.index(name) for name in contract.baseline_features]
 
 
 def tree_seeds(seed: int, trees: int) -> npt.NDArray[np.int64]:
@@ -59,11 +62,11 @@ def tree_seeds(seed: int, trees: int) -> npt.NDArray[np.int64]:
 def train_worker(config: dict[str, Any]) -> None:
     """What every Ray Train worker runs: read all rows, grow its trees, report them.
 
-    Every worker needs all rows: five small columns, about 30 bytes a row.
+    Every worker needs all rows, but few columns: with five features about 30 bytes a row.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    features, labels = _rows_in_order(config["heartbeats"])
+    features, labels = _rows_in_order(config["columns"], config["heartbeats"])
     check_rows(len(labels), config["rows"])
     numbers = range(rank, len(config["seeds"]), workers)
     grown = grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
@@ -72,26 +75,26 @@ def train_worker(config: dict[str, Any]) -> None:
         ray.train.report({"trees": len(numbers)}, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _rows_in_order(heartbeats: Any) -> tuple[Matrix, npt.NDArray[np.int8]]:
+def _rows_in_order(columns: list[int], heartbeats: Any) -> tuple[Matrix, npt.NDArray[np.int8]]:
     """All rows, sorted: a bootstrap sample picks rows by position, and Ray Data may hand them out in any order."""
-    found = with_heartbeats(read_pieces(ray.train.get_dataset_shard("train")), heartbeats)
-    pieces = [(piece.ids, piece.features[:, _COLUMNS], piece.labels) for piece in found]
-    ids, features, labels = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    order = np.lexsort((labels, *features.T, ids))
+    batches = with_heartbeats(read_batches(ray.train.get_dataset_shard("train")), heartbeats)
+    read = [(batch.keys, batch.features[:, columns], batch.labels) for batch in batches]
+    keys, features, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    order = np.lexsort((labels, *features.T, keys))
     return features[order], labels[order]
 
 
 def grow(features: Matrix, labels: npt.NDArray[np.int8], seeds: dict[int, int], config: dict[str, Any]) -> Arrays:
     """Grow the trees with the given numbers and seeds; returns their nodes, and what they add up to on the sample.
 
-    `features` is float32 [n, 5], `labels` int8 [n].
+    `features` is float32 [n, baseline features], `labels` int8 [n].
     """
     settings = ForestSettings(**config["forest"])
     balance = "balanced" if settings.class_weight == "balanced" else None
     weights = compute_sample_weight(balance, labels)
-    sample = config["sample"][:, _COLUMNS]
+    sample = config["sample"][:, config["columns"]]
     total = np.zeros((len(sample), config["categories"]))
-    importance = np.zeros(len(NOTEBOOK_FEATURES))
+    importance = np.zeros(len(config["columns"]))
     parts = []
     # scikit-learn grows a tree without holding Python's lock: threads do, and the data is there once.
     with ThreadPoolExecutor(threads(config["threads"])) as pool:
@@ -130,7 +133,7 @@ def _nodes(fitted: DecisionTreeClassifier, number: int, categories: int) -> Arra
     share[:, fitted.classes_] = values / values.sum(axis=1, keepdims=True)
     return {
         "tree": np.full(tree.node_count, number, np.int32),
-        "feature": tree.feature.astype(np.int8),
+        "feature": tree.feature.astype(np.int16),
         "threshold": float32_below(tree.threshold),
         "left": tree.children_left.astype(np.int32),
         "right": tree.children_right.astype(np.int32),
@@ -147,7 +150,7 @@ def float32_below(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
-def merged(parts: list[Arrays], categories: int) -> Trained:
+def merged(parts: list[Arrays], categories: int, contract: Contract) -> Trained:
     """The trees of all workers as one forest, in the order of their numbers."""
     nodes = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("total", "importance")
@@ -158,7 +161,7 @@ def merged(parts: list[Arrays], categories: int) -> Trained:
     leaf, category = np.nonzero((nodes["left"] < 0)[:, None] & (nodes["share"] > 0))
     ensemble = Trees(
         tree=nodes["tree"],
-        feature=np.array(_COLUMNS)[np.maximum(nodes["feature"], 0)],
+        feature=np.array(baseline_columns(contract))[np.maximum(nodes["feature"], 0)],
         threshold=nodes["threshold"],
         left=nodes["left"],
         right=nodes["right"],
@@ -170,10 +173,10 @@ def merged(parts: list[Arrays], categories: int) -> Trained:
     expected = np.sum([part["total"] for part in parts], axis=0) / trees
     importance = np.sum([part["importance"] for part in parts], axis=0)
     return Trained(
-        onnx=to_onnx(ensemble, mode="BRANCH_LEQ", categories=categories),
+        onnx=to_onnx(ensemble, features=len(contract.features), mode="BRANCH_LEQ", categories=categories),
         expected=expected,
-        importance=dict.fromkeys(FEATURES, 0.0)
-        | dict(zip(NOTEBOOK_FEATURES, (importance / max(importance.sum(), 1e-12)).tolist(), strict=True)),
+        importance=dict.fromkeys(contract.features, 0.0)
+        | dict(zip(contract.baseline_features, (importance / max(importance.sum(), 1e-12)).tolist(), strict=True)),
         facts={"trees": trees, "nodes": len(order)},
     )
 

@@ -4,7 +4,6 @@ The converters that exist take 15 s for the notebook's forest and its 37 MB; thi
 with every split kept exact. `check_parity` proves it on real rows for every model.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from nightprice.errors import NightpriceError
-from transforms.contract import FEATURES
 from transforms.encode import Matrix
 
 INPUT, OUTPUT = "features", "probabilities"
@@ -35,7 +33,7 @@ class Trees:
     """The nodes of all trees of an ensemble, tree after tree, each tree from its root at position 0.
 
     `tree`, `feature`, `threshold`, `left`, `right`, `missing_left` are [nodes]; `left` and `right` are positions within
-    the tree, -1 at a leaf; `feature` counts in FEATURES. `leaf` [leaves], `category` and `weight` say what each leaf
+    the tree, -1 at a leaf; `feature` is a position in the feature vector. `leaf` [leaves], `category` and `weight` say what each leaf
     adds to
     the score of which category: `leaf` is a position among all nodes.
     """
@@ -51,10 +49,8 @@ class Trees:
     weight: Array
 
 
-def to_onnx(
-    trees: Trees, mode: str, categories: int, post_transform: str = "NONE", base_values: Sequence[float] = ()
-) -> bytes:
-    """One TreeEnsembleClassifier: float32 [n, 17] `features` in, float32 [n, k] `probabilities` out.
+def to_onnx(trees: Trees, *, features: int, mode: str, categories: int, post_transform: str = "NONE") -> bytes:
+    """One TreeEnsembleClassifier: float32 [n, features] `features` in, float32 [n, k] `probabilities` out.
 
     `mode` is how a split sends a value left: BRANCH_LT (below the threshold, XGBoost) or BRANCH_LEQ (scikit-learn).
     """
@@ -76,13 +72,11 @@ def to_onnx(
         "classlabels_int64s": list(range(categories)),
         "post_transform": post_transform,
     }
-    if len(base_values):
-        attributes["base_values"] = [float(value) for value in base_values]
     node = helper.make_node("TreeEnsembleClassifier", [INPUT], ["category", OUTPUT], domain="ai.onnx.ml", **attributes)
     graph = helper.make_graph(
         [node],
         "nightprice",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, len(FEATURES)])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, features])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, categories])],
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
@@ -99,7 +93,7 @@ def _position_in_tree(tree: Array) -> Array:
 
 
 def with_missing(matrix: Matrix, seed: int = 0) -> Matrix:
-    """Rows to check a model on, float32 [2n, 17]: the given ones, and again with every fifth value missing."""
+    """Rows to check a model on, float32 [2n, features]: the given ones, and again with every fifth value missing."""
     holes = np.random.default_rng(seed).random(matrix.shape) < 0.2
     return np.concatenate([matrix, np.where(holes, np.float32(np.nan), matrix)])
 

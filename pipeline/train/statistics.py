@@ -1,4 +1,4 @@
-"""One pass over a dataset before training: how its categories relate to prices, and a few rows to check a model on."""
+"""One pass over a dataset before training: how its texts relate to the labels, and a few rows to check a model on."""
 
 import json
 from collections import Counter
@@ -14,17 +14,14 @@ import ray.data
 from nightprice.errors import NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.split import SAMPLE, Split, unit_hash
-from transforms.contract import CATEGORY, FEATURES
-from transforms.encode import Vocabulary
+from transforms.contract import FIXED_ORDER, Contract
+from transforms.encode import learn_vocabulary
 
-COLUMNS = ("id", *FEATURES, CATEGORY)
-# Categories of these fields are coded by their mean price category.
-LEARNED = ("neighbourhood", "property_type")
 # Training rows that the export is checked on; some of them become the golden rows of the artifact.
 SAMPLE_ROWS = 256
 # With fewer, metrics say nothing and early stopping has no slice to watch.
-LEAST_TRAINING_ROWS = 100
-LEAST_HOLDOUT_ROWS = 10
+MIN_TRAINING_ROWS = 100
+MIN_HOLDOUT_ROWS = 10
 # Rows counted at once: keeps a task's memory flat whatever the size of the blocks.
 BATCH_ROWS = 65_536
 
@@ -36,107 +33,115 @@ class TrainingError(NightpriceError):
 
 
 @dataclass
-class Learned:
-    """What one pass keeps of a dataset; parts of the rows add up with `+`."""
+class DatasetStatistics:
+    """What one pass keeps of a dataset; those of parts of the rows add up with `+`."""
 
+    key: str
+    """The column of the rows' keys."""
     training: Counter[str] = field(default_factory=Counter)
-    """Training rows by price category."""
+    """Training rows by label."""
     holdout: int = 0
-    values: dict[str, CountsByValue] = field(default_factory=lambda: {name: {} for name in LEARNED})
-    """By field and value: training rows by price category."""
+    values: dict[str, CountsByValue] = field(default_factory=dict)
+    """By field and value: training rows by label."""
     sample: pa.Table | None = None
-    """The training rows with the smallest hashes of their ids: the same rows in whatever order they are read."""
+    """The training rows with the smallest hashes of their keys: the same rows in whatever order they are read."""
 
     @property
     def rows(self) -> int:
         """Training rows."""
         return self.training.total()
 
-    def __add__(self, other: "Learned") -> "Learned":
+    def __add__(self, other: "DatasetStatistics") -> "DatasetStatistics":
+        values = {
+            name: _added(self.values.get(name, {}), other.values.get(name, {})) for name in self.values | other.values
+        }
         samples = [part for part in (self.sample, other.sample) if part is not None]
-        return Learned(
+        return DatasetStatistics(
+            self.key,
             self.training + other.training,
             self.holdout + other.holdout,
-            {name: _added(self.values[name], other.values[name]) for name in LEARNED},
-            _smallest(pa.concat_tables(samples)) if samples else None,
+            values,
+            _smallest(pa.concat_tables(samples), self.key) if samples else None,
         )
 
-    def vocabulary(self, labels: tuple[str, ...]) -> Vocabulary:
-        """The vocabulary of the training rows; `labels` in ascending order of price."""
-        ordered = {
-            name: {value: [found[label] for label in labels] for value, found in self.values[name].items()}
-            for name in LEARNED
+    def vocabulary(self, contract: Contract, labels: tuple[str, ...]) -> dict[str, dict[str, int]]:
+        """The vocabulary of the training rows; `labels` in ascending order."""
+        counts = {
+            name: {value: [by_label[label] for label in labels] for value, by_label in by_value.items()}
+            for name, by_value in self.values.items()
         }
-        return Vocabulary.learn(ordered["neighbourhood"], ordered["property_type"])
+        return learn_vocabulary(contract, {name: counts.get(name, {}) for name in contract.coded})
 
     def check(self, labels: tuple[str, ...], split: Split) -> None:
         """Raise TrainingError for data that no model can be trained on."""
-        strange = sorted(set(self.training) - set(labels))
-        if strange:
+        unknown = sorted(set(self.training) - set(labels))
+        if unknown:
             raise TrainingError(
-                f"The dataset has rows of the category {strange[0]!r}, but its manifest names "
-                f"{', '.join(labels)}. Process it again."
+                f"The dataset has rows of the label {unknown[0]!r}, but its manifest names {', '.join(labels)}. "
+                "Process it again."
             )
         if split.ids is not None and not self.holdout:
             raise TrainingError(
-                f'None of the {len(split.ids):,} ids in "{split.file}" is among the {self.rows:,} listings of the '
-                "dataset. "
+                f'None of the {len(split.ids):,} ids in "{split.file}" is among the {self.rows:,} rows of the dataset. '
                 "Check that the file belongs to this dataset."
             )
-        if self.rows < LEAST_TRAINING_ROWS or self.holdout < LEAST_HOLDOUT_ROWS:
+        if self.rows < MIN_TRAINING_ROWS or self.holdout < MIN_HOLDOUT_ROWS:
             raise TrainingError(
-                f"Too few rows: {self.rows:,} to train on and {self.holdout:,} held out, at least "
-                f"{LEAST_TRAINING_ROWS} and "
-                f"{LEAST_HOLDOUT_ROWS} are needed. Process more listings, or change the holdout share."
+                f"Too few rows: {self.rows:,} to train on and {self.holdout:,} held out, but at least "
+                f"{MIN_TRAINING_ROWS} and {MIN_HOLDOUT_ROWS} are needed. Process more, or change the holdout share."
             )
         if len(self.training) < 2:
             raise TrainingError(
-                f'All {self.rows:,} training rows are of the one category "{next(iter(self.training))}": there is '
-                "nothing to learn. "
-                "Set bins that divide the prices of this data, and process it again."
+                f'All {self.rows:,} training rows have the one label "{next(iter(self.training))}": there is nothing '
+                "to learn. Set bins that divide this data, and process it again."
             )
 
 
-def learn(rows: ray.data.Dataset, split: Split) -> Learned:
-    """Read the columns COLUMNS once, in parallel; only counts and a few rows reach the driver."""
-    count = partial(_learned_row, split=split)
+def collect_statistics(rows: ray.data.Dataset, split: Split, contract: Contract) -> DatasetStatistics:
+    """Read the training columns once, in parallel; only counts and a few rows reach the driver."""
+    count = partial(_row_of_statistics, split=split, contract=contract)
     parts = map_tables(rows, count, batch_size=BATCH_ROWS)
-    parts.set_name("learn")
-    return sum(map(_from_row, parts.iter_rows()), Learned())
+    parts.set_name("statistics")
+    return sum((_from_row(row, contract.key) for row in parts.iter_rows()), DatasetStatistics(contract.key))
 
 
-def learn_batch(table: pa.Table, split: Split) -> Learned:
-    """What is known after one batch of rows with the columns COLUMNS."""
-    held = split.is_holdout(table["id"].to_numpy())
+def statistics_of(table: pa.Table, split: Split, contract: Contract) -> DatasetStatistics:
+    """The statistics of one batch of rows."""
+    held = split.is_holdout(table[contract.key].to_numpy())
     training = table.filter(pa.array(~held))
-    categories = Counter({entry["values"]: entry["counts"] for entry in training[CATEGORY].value_counts().to_pylist()})
-    return Learned(
-        categories, int(held.sum()), {name: _by_value(training, name) for name in LEARNED}, _smallest(training)
-    )
+    label = contract.label_name
+    labels = Counter({entry["values"]: entry["counts"] for entry in training[label].value_counts().to_pylist()})
+    ranked = [name for name, encoding in contract.coded.items() if encoding != FIXED_ORDER]
+    values = {name: _by_value(training, name, label) for name in ranked}
+    return DatasetStatistics(contract.key, labels, int(held.sum()), values, _smallest(training, contract.key))
 
 
-def _learned_row(table: pa.Table, split: Split) -> pa.Table:
-    learned = learn_batch(table, split)
-    counts = {"training": learned.training, "holdout": learned.holdout, "values": learned.values}
-    return pa.table({"counts": [json.dumps(counts)], "sample": [_to_ipc(learned.sample)]})
+def _row_of_statistics(table: pa.Table, split: Split, contract: Contract) -> pa.Table:
+    part = statistics_of(table, split, contract)
+    counts = {"training": part.training, "holdout": part.holdout, "values": part.values}
+    return pa.table({"counts": [json.dumps(counts)], "sample": [_to_ipc(part.sample)]})
 
 
-def _from_row(row: Mapping[str, Any]) -> Learned:
+def _from_row(row: Mapping[str, Any], key: str) -> DatasetStatistics:
     counts = json.loads(row["counts"])
-    values = {name: {value: Counter(found) for value, found in by.items()} for name, by in counts["values"].items()}
-    return Learned(Counter(counts["training"]), counts["holdout"], values, pa.ipc.open_stream(row["sample"]).read_all())
+    values = {
+        name: {value: Counter(by_label) for value, by_label in by_value.items()}
+        for name, by_value in counts["values"].items()
+    }
+    sample = pa.ipc.open_stream(row["sample"]).read_all()
+    return DatasetStatistics(key, Counter(counts["training"]), counts["holdout"], values, sample)
 
 
-def _by_value(table: pa.Table, name: str) -> CountsByValue:
-    found: CountsByValue = {}
-    for entry in table.group_by([name, CATEGORY]).aggregate([([], "count_all")]).to_pylist():
+def _by_value(table: pa.Table, name: str, label: str) -> CountsByValue:
+    counts: CountsByValue = {}
+    for entry in table.group_by([name, label]).aggregate([([], "count_all")]).to_pylist():
         if entry[name] is not None:
-            found.setdefault(entry[name], Counter())[entry[CATEGORY]] = entry["count_all"]
-    return found
+            counts.setdefault(entry[name], Counter())[entry[label]] = entry["count_all"]
+    return counts
 
 
-def _smallest(table: pa.Table) -> pa.Table:
-    order = pa.array(unit_hash(table["id"].to_numpy(), SAMPLE))
+def _smallest(table: pa.Table, key: str) -> pa.Table:
+    order = pa.array(unit_hash(table[key].to_numpy(), SAMPLE))
     return table.take(pc.select_k_unstable(pa.table({"hash": order}), SAMPLE_ROWS, sort_keys=[("hash", "ascending")]))
 
 

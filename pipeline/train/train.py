@@ -15,21 +15,21 @@ from nightprice.errors import UsageError, closest
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
-from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_prices
+from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
 from pipeline.io.files import new_version
 from pipeline.provenance import code_version, library_versions
 from pipeline.settings import Settings
 from pipeline.split import Split, read_split
 from pipeline.train.encoded_rows import encoded_rows
-from pipeline.train.estimator import Estimator, Job, Trained, worker_cpus
+from pipeline.train.estimator import Estimator, Trained, TrainingRun, worker_cpus
 from pipeline.train.onnx_export import check_parity, with_missing
-from pipeline.train.statistics import COLUMNS, Learned, TrainingError, learn
+from pipeline.train.statistics import DatasetStatistics, collect_statistics
 from pipeline.train.watchdog import Watchdog
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
-from transforms.contract import CONTRACT_VERSION, FEATURES
-from transforms.encode import Matrix, Vocabulary, encode_table
+from transforms.contract import Contract
+from transforms.encode import Encoder, Matrix
 
 ESTIMATORS = ("xgboost", "random_forest")
 # So many of the checked rows travel with the artifact: half as they are, half with missing values.
@@ -41,15 +41,20 @@ REPORT = "report.html"
 class _Run:
     """What one training run is about."""
 
+    name: str
     version: str
     estimator: str
     dataset: Dataset
     split: Split
-    learned: Learned
-    vocabulary: Vocabulary
+    statistics: DatasetStatistics
+    encoder: Encoder
     workers: int
     settings: Settings
     started: datetime
+
+    @property
+    def contract(self) -> Contract:
+        return self.dataset.contract
 
 
 def train(
@@ -64,8 +69,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a model on a processed dataset, evaluate it on the holdout rows and publish it to a registry.
 
-    `holdout_ids` names a file of listing ids that form the holdout; without, it is `settings.holdout_share` of the
-    listings by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
+    `holdout_ids` names a file of keys that form the holdout; without, it is `settings.holdout_share` of the
+    rows by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
     Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
     Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be
     trained on,
@@ -74,31 +79,32 @@ def train(
     kind = find_estimator(estimator)
     if workers < 1:
         raise UsageError(f"{workers} workers can't train. Give 1 or more.")
+    contract = settings.load_contract()
+    name = settings.model_name or contract.name
     target = Registry(registry, settings.cache_dir)
     other = target.load(compare) if compare else None
+    if other:
+        other.require(contract)
     split = read_split(holdout_ids, settings.holdout_share)
-    dataset = open_dataset(data)
-    require_prices(dataset)
+    dataset = open_dataset(data, contract)
+    require_targets(dataset)
+    labels = dataset.label.labels
     with ray_errors(), tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
-        learned = learn(dataset.rows(COLUMNS), split)
-        learned.check(dataset.pricing.labels, split)
+        statistics = collect_statistics(dataset.rows(training_columns(contract)), split, contract)
+        statistics.check(labels, split)
+        encoder = Encoder(contract, statistics.vocabulary(contract, labels))
         now = datetime.now(UTC)
-        run = _Run(
-            new_version(now),
-            estimator,
-            dataset,
-            split,
-            learned,
-            learned.vocabulary(dataset.pricing.labels),
-            workers,
-            settings,
-            now,
-        )
+        run = _Run(name, new_version(now), estimator, dataset, split, statistics, encoder, workers, settings, now)
         artifact = _artifact(run, kind, other, Path(scratch))
-        published = target.publish(artifact.folder, settings.model_name)
-    report = f"{target.uri}/{settings.model_name}/versions/{published}/{REPORT}"
+        published = target.publish(artifact.folder, name)
+    report = f"{target.uri}/{name}/versions/{published}/{REPORT}"
     return {"model": artifact.ref, "metrics": artifact.manifest["metrics"], "report": report}
+
+
+def training_columns(contract: Contract) -> tuple[str, ...]:
+    """The columns of accepted rows that training reads."""
+    return (contract.key, *contract.features, contract.label_name)
 
 
 def find_estimator(name: str) -> Estimator:
@@ -117,9 +123,9 @@ def find_estimator(name: str) -> Estimator:
 
 def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path) -> Artifact:
     """Fit, export, check, evaluate; returns the whole artifact, written in the scratch folder."""
-    rows = with_missing(encode_table(run.learned.sample, run.vocabulary))
+    rows = with_missing(run.encoder.table(run.statistics.sample))
     begun = time.monotonic()
-    trained = kind.fit(_job(run, kind, rows, scratch))
+    trained = kind.fit(_training_run(run, kind, rows, scratch))
     seconds = time.monotonic() - begun
     check_parity(trained.onnx, rows, trained.expected)
     manifest = _manifest(run, trained, seconds)
@@ -131,17 +137,19 @@ def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path)
     return _written(scratch / "model", manifest, trained, rows, files)
 
 
-def _job(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> Job:
-    labels, settings = run.dataset.pricing.labels, run.settings
+def _training_run(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> TrainingRun:
+    labels, settings = run.dataset.label.labels, run.settings
     share = kind.validation_share(settings)
-    return Job(
-        rows=encoded_rows(run.dataset.rows(COLUMNS), run.split, run.vocabulary, labels, share),
+    rows = run.dataset.rows(training_columns(run.contract))
+    return TrainingRun(
+        rows=encoded_rows(rows, run.split, run.encoder, labels, share),
+        contract=run.contract,
         labels=labels,
-        counts=[run.learned.training[label] for label in labels],
+        counts=[run.statistics.training[label] for label in labels],
         sample=sample,
         workers=run.workers,
         settings=settings,
-        name=f"{settings.model_name}-{run.version}-{run.estimator}",
+        name=f"{run.name}-{run.version}-{run.estimator}",
         storage=_storage(settings, scratch),
         watchdog=Watchdog.over(run.workers, settings.resource_wait_seconds),
     )
@@ -165,19 +173,18 @@ def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:
     """All that is known before the evaluation."""
     dataset = run.dataset
     return {
-        "name": run.settings.model_name,
+        "name": run.name,
         "version": run.version,
         "created": run.started.isoformat(timespec="seconds"),
         "estimator": run.estimator,
-        "features": list(FEATURES),
-        "vocabulary": run.vocabulary.as_json(),
-        "pricing": dataset.pricing.as_json(),
-        "labels": list(dataset.pricing.labels),
-        "contract_version": CONTRACT_VERSION,
+        "features": list(run.contract.features),
+        "vocabulary": run.encoder.vocabulary,
+        "label": dataset.label.as_json(),
+        "contract": run.contract.ref,
         "metrics": {},
         "importance": dict(trained.importance),
         "dataset": {"uri": without_password(dataset.uri), "version": dataset.version, "rows": dataset.manifest["rows"]},
-        "split": run.split.as_json() | {"training_rows": run.learned.rows, "holdout_rows": run.learned.holdout},
+        "split": run.split.as_json() | {"training_rows": run.statistics.rows, "holdout_rows": run.statistics.holdout},
         "training": {"workers": run.workers, "seconds": round(seconds, 1), **trained.facts},
         "settings": run.settings.model_dump(mode="json"),
         "code_version": code_version(),
@@ -205,6 +212,3 @@ def _golden(rows: int) -> list[int]:
     """Positions of the golden rows: the first whole ones, and the first of the second half, with missing values."""
     half = min(GOLDEN_ROWS, rows) // 2
     return [*range(half), *range(rows // 2, rows // 2 + half)]
-
-
-__all__ = ["ESTIMATORS", "TrainingError", "find_estimator", "train"]

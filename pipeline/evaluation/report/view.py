@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from math import isfinite
 from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.evaluation.metrics import LOWER_IS_BETTER
+from pipeline.evaluation.metrics import METRICS, Metric
 from pipeline.evaluation.report.charts import standard_error
-from transforms.contract import Pricing
+from transforms.contract import Label, label_from_json
 
 # With fewer rows an accuracy says little; the page mutes it.
 FEW_ROWS = 30
@@ -21,41 +19,22 @@ SHOWN = 12
 NONE = "–"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How one figure of the evaluation is shown."""
-
-    key: str
-    title: str
-    says: str
-    percent: bool = False
-
-    @property
-    def lower_is_better(self) -> bool:
-        return self.key in LOWER_IS_BETTER
-
-    def text(self, value: float | None) -> str:
-        return NONE if value is None else percent(value) if self.percent else f"{value:.3f}"
-
-    def difference(self, value: float, other: float) -> str:
-        """How `value` compares with `other`, in words.
-
-        >>> METRICS[0].difference(0.71, 0.6), METRICS[4].difference(0.31, 0.45)
-        ('11.0 points better', '0.140 better')
-        """
-        change = (other - value) if self.lower_is_better else (value - other)
-        amount = f"{abs(change) * 100:.1f} points" if self.percent else f"{abs(change):.3f}"
-        return "the same" if round(change, 3) == 0 else f"{amount} {'better' if change > 0 else 'worse'}"
+def metric_text(metric: Metric, value: float | None) -> str:
+    """A metric's value as the page prints it."""
+    return NONE if value is None else percent(value) if metric.is_share else f"{value:.3f}"
 
 
-METRICS = (
-    Metric("accuracy", "Accuracy", "share of right answers", percent=True),
-    Metric("macro_f1", "Macro-F1", "precision and recall, every category alike"),
-    Metric("roc_auc", "ROC AUC", "ranks one category against the rest; 0.5 is chance"),
-    Metric("log_loss", "Log loss", "price of misplaced confidence"),
-    Metric("ordinal_mae", "Ordinal error", "mean distance in categories"),
-    Metric("ece", "Calibration error", "mean gap between promise and outcome"),
-)
+def difference(metric: Metric, value: float, other: float) -> str:
+    """How `value` compares with `other`, in words.
+
+    >>> difference(METRIC["accuracy"], 0.71, 0.6), difference(METRIC["ordinal_mae"], 0.31, 0.45)
+    ('11.0 points better', '0.140 better')
+    """
+    change = (other - value) if metric.lower_is_better else (value - other)
+    amount = f"{abs(change) * 100:.1f} points" if metric.is_share else f"{abs(change):.3f}"
+    return "the same" if round(change, 3) == 0 else f"{amount} {'better' if change > 0 else 'worse'}"
+
+
 HEADLINE = ("accuracy", "macro_f1", "roc_auc", "ordinal_mae")
 
 
@@ -72,10 +51,10 @@ def page(manifest: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, A
         "dataset": dataset,
         "verdict": _verdict(models, evaluation),
         "models": models,
-        "panels": [panel for metric in METRICS if (panel := _panel(metric, models))],
+        "panels": [panel for metric in METRICS if metric.decides and (panel := _panel(metric, models))],
         "headline": HEADLINE,
         "rivals": _rivals(manifest),
-        "classes": _classes(evaluation, manifest.get("pricing")),
+        "classes": _classes(evaluation, label_from_json(manifest["label"])),
         "importance": _bars(sorted(importance.items(), key=lambda item: -item[1])),
         "segments": [
             _segment(name, rows, evaluation) for name, rows in (evaluation.get("segments") or {}).items() if rows
@@ -91,17 +70,17 @@ def page(manifest: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, A
 _MODEL_DETAILS = (
     "split",
     "settings",
-    "pricing",
+    "label",
+    "contract",
     "features",
     "vocabulary",
-    "contract_version",
     "code_version",
     "libraries",
     "sha256",
 )
 _DATASET_DETAILS = (
-    "contract_version",
-    "pricing",
+    "label",
+    "contract",
     "settings",
     "code_version",
     "libraries",
@@ -161,7 +140,8 @@ def _verdict(models: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any])
         if (other := _number(model["metrics"].get("accuracy"))) is not None
     ]
     against = f", against {' and '.join(others)}" if others else ""
-    return f"Right for {percent(share)} (± {standard_error(share, rows) * 100:.1f}) of {rows:,} listings it had not seen{against}."
+    error = standard_error(share, rows) * 100
+    return f"Right for {percent(share)} (± {error:.1f}) of {rows:,} held-out rows{against}."
 
 
 def _panel(metric: Metric, models: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -174,25 +154,22 @@ def _panel(metric: Metric, models: Sequence[Mapping[str, Any]]) -> dict[str, Any
     best = (min if metric.lower_is_better else max)(value for _, value in found)
     lines = []
     for model, value in found:
-        versus = "" if model is models[0] else metric.difference(found[0][1], value)
-        line = {"name": model["name"], "tone": model["tone"], "text": metric.text(value), "length": value / full}
+        versus = "" if model is models[0] else difference(metric, found[0][1], value)
+        line = {
+            "name": model["name"],
+            "tone": model["tone"],
+            "text": metric_text(metric, value),
+            "length": value / full,
+        }
         lines.append(line | {"best": value == best, "versus": versus})
-    return {"metric": metric, "lines": lines}
+    return {"metric": metric, "title": _capital(metric.title), "lines": lines}
 
 
-def _classes(evaluation: Mapping[str, Any], pricing: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    ranges = _ranges(Pricing.from_json(pricing)) if pricing else {}
+def _classes(evaluation: Mapping[str, Any], label: Label) -> list[dict[str, Any]]:
+    ranges = label.ranges()
     return [
-        {"label": label, "range": ranges.get(label, ""), **evaluation["per_class"][label]}
-        for label in evaluation["labels"]
+        {"label": name, "range": ranges.get(name, ""), **evaluation["per_class"][name]} for name in evaluation["labels"]
     ]
-
-
-def _ranges(pricing: Pricing) -> dict[str, str]:
-    """The prices of each category, in words."""
-    bounds = [f"{bound:g}" for bound in (pricing.minimum, *pricing.bins)]
-    inner = [f"{low} – {high}" for low, high in pairwise(bounds)]
-    return dict(zip(pricing.labels, [*inner, f"over {bounds[-1]}"], strict=True))
 
 
 def _segment(name: str, rows: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,8 +256,8 @@ def value_text(value: Any) -> str:
 def breakable(text: str) -> Markup:
     """A technical name that may break after its marks, not inside its words.
 
-    >>> breakable("room_type:<b>")
-    Markup('room_<wbr>type:<wbr>&lt;b&gt;')
+    >>> breakable("net_weight:<b>")
+    Markup('net_<wbr>weight:<wbr>&lt;b&gt;')
     """
     return Markup("<wbr>").join(re.findall(r"[^_:/.]*[_:/.]+|[^_:/.]+", text))
 
