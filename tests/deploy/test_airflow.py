@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from registry.registry import Registry
-from tests.deploy.airflow_rig import Airflow, make_airflow
-from tests.ray_head_rig import Cluster
-from tests.until import until
+from tests.support.airflow import Airflow, make_airflow
+from tests.support.ray_head import Cluster
+from tests.support.waiting import until
 from transforms.listings.generate import generate
 
 PYTHON = os.environ.get("NIGHTPRICE_TEST_AIRFLOW")

@@ -18,10 +18,10 @@ from deploy.image.container import Image, mounted, running
 from deploy.image.rehearse import PIPELINE, SERVING, USER, rehearse, serve
 from registry.registry import Registry
 from tests.deploy.test_cluster import ROOT, cluster
-from tests.s3_rig import Bucket
-from tests.serve_app.models import boosted_artifact
+from tests.support.s3_server import Bucket
+from tests.support.serving.models import boosted_artifact
 from tests.test_imports import TRAINING
-from tests.tiny_model import FIRST, NAME
+from tests.support.tiny_model import FIRST, NAME
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGE_TEST = os.environ.get("NIGHTPRICE_TEST_IMAGE")

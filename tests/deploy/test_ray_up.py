@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.hosts import KEY, SSHD, Host, host_environment, hosts
+from tests.support.cluster.hosts import KEY, SSHD, Host, host_environment, hosts
 from tests.deploy.test_cluster import ROOT, node_env
-from tests.until import until
+from tests.support.waiting import until
 from transforms.listings.generate import generate
 
 pytestmark = [

@@ -24,8 +24,8 @@ from pipeline.io import stores as base
 from pipeline.io.stores import StoreError
 from pipeline.process import process
 from pipeline.settings import Settings
-from tests.raw import listing, table_of, write_csv, write_shards
-from tests.until import until
+from tests.support.raw_listings import listing, table_of, write_csv, write_shards
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[2]

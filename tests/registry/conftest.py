@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from registry.registry import Registry
-from tests.s3_rig import Bucket
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.s3_server import Bucket
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 
 
 @pytest.fixture(params=["folder", "s3"])

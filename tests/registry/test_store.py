@@ -18,8 +18,8 @@ from registry import store
 from registry.errors import RegistryError, UnreachableError
 from registry.registry import Registry
 from registry.store import Store
-from tests.s3_rig import Bucket
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.s3_server import Bucket
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from pipeline.predict import score
 from serve_app.model.reloader import Follower
 from serve_app.protocols.v2 import datatype
-from tests.serve_app.client import Client
-from tests.serve_app.test_api import stream
-from tests.serve_app.test_v2 import INFER, tensor
+from tests.support.serving.client import Client
+from tests.serve_app.http.test_api import stream
+from tests.serve_app.protocols.test_v2 import INFER, tensor
 from transforms.clean import clean
 from transforms.contract import FEATURES, FIELDS_BY_NAME, RAW_COLUMNS, Pricing
 

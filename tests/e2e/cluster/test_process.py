@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from registry.registry import Registry
-from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, kill, raw_listings, until
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.cluster.ray_cluster import Cluster, finish, folder_of_gate, kill, raw_listings, until
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 
 SHARDS = 24
 ROWS = 12_000

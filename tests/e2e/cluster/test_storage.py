@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, full_disk, raw_listings, until
+from tests.support.cluster.ray_cluster import Cluster, finish, folder_of_gate, full_disk, raw_listings, until
 from tests.e2e.cluster.test_process import SHARDS, ids, live, waiting_at
 
 HOG = """

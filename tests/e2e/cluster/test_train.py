@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.hosts import Host
-from tests.e2e.cluster.rig import Cluster, finish, full_disk, kill, raw_listings, until
-from tests.spools import spools
+from tests.support.cluster.hosts import Host
+from tests.support.cluster.ray_cluster import Cluster, finish, full_disk, kill, raw_listings, until
+from tests.support.spools import spools
 
 # A worker wants more than half of a node: two of them never share one.
 APART = {

@@ -19,7 +19,7 @@ from pipeline.io.sql.databases import open_database
 from pipeline.io.sql.staging import SqlStaging
 from pipeline.io.stores import StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, Tally
-from tests.postgres_rig import Server
+from tests.support.postgres_server import Server
 from transforms.clean import REJECTED_SCHEMA
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
