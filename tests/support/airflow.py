@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.ray_head import ROOT, Cluster, free_ports
+from tests.support.paths import ROOT
+from tests.support.ports import free_ports
+from tests.support.ray_head import Cluster
 
 SOURCES = ROOT / "deploy/airflow"
 STATES = """

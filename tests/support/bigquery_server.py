@@ -258,9 +258,8 @@ class Warehouse:
             sent = json.loads(body)
             identity = uuid.uuid4().hex
             self.uploads[identity] = sent, bytearray()
-            return {}, {
-                "Location": f"{os.environ['BIGQUERY_EMULATOR_HOST']}/upload/bigquery/v2/projects/{PROJECT}/jobs?upload_id={identity}"
-            }
+            jobs = f"{os.environ['BIGQUERY_EMULATOR_HOST']}/upload/bigquery/v2/projects/{PROJECT}/jobs"
+            return {}, {"Location": f"{jobs}?upload_id={identity}"}
         job, received = self.uploads[arguments["upload_id"][0]]
         received += body
         return self.run(job, bytes(received)), {}

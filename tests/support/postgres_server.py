@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_port
 
 # Debian keeps the server's programs out of the PATH.
 DEBIAN = Path("/usr/lib/postgresql")
@@ -36,12 +37,6 @@ def _why_not() -> str | None:
 
 def _has_system_user() -> bool:
     return any(entry.pw_name == SYSTEM_USER for entry in pwd.getpwall()) and shutil.which("runuser") is not None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Server:
@@ -75,7 +70,7 @@ def postgres_server() -> Iterator[Server]:
     binaries = _binaries()
     assert binaries
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
-        folder, port = Path(name), _free_port()
+        folder, port = Path(name), free_port()
         (folder / "password").write_text("s3cr3t/")
         as_user = []
         if os.geteuid() == 0:

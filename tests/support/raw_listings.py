@@ -34,6 +34,16 @@ def listing(number: int = 1, **values: str | None) -> dict[str, str | None]:
     return {**good, **values}
 
 
+# What is harder to read: half a bath, no bedrooms, an escaped letter, a price with a comma.
+LISTING = listing(
+    id="1009876543210987655",
+    bathrooms_text="Shared half-bath",
+    bedrooms="",
+    amenities='["TV", "Fast wifi \\u2013 100 Mbps"]',
+    price="$1,234.00",
+)
+
+
 def table_of(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     listed = list(rows)
     return pa.table({name: pa.array([row.get(name) for row in listed], pa.string()) for name in RAW_COLUMNS})

@@ -5,20 +5,20 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+from tests.support.ports import free_ports
+
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -55,15 +55,6 @@ class Cluster:
 
     def job(self, submission_id: str) -> Any:
         return next(job for job in self.get("/api/jobs/") if job["submission_id"] == submission_id)
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens at, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
 
 
 @pytest.fixture(scope="module")

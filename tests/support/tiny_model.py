@@ -1,5 +1,6 @@
 """A model of one matrix product, in a folder as training writes it: enough for whatever handles models."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ NAME = "listing-price"
 FIRST = "20260101T000000Z-aaaaaa"
 SECOND = "20260202T000000Z-bbbbbb"
 THIRD = "20260303T000000Z-cccccc"
+
+# Train and publish a tiny model, and return its version: `publish(version, seed)`.
+Publish = Callable[..., str]
 
 VOCABULARY = Vocabulary(
     {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5},

@@ -12,7 +12,6 @@ import pytest
 from tests.support.cluster.hosts import Host, host_environment
 from tests.support.cluster.ray_cluster import (
     BUCKET_PORT,
-    EXAMPLE,
     PROXY_PORT,
     PYTHON,
     SERVE_PORT,
@@ -20,9 +19,10 @@ from tests.support.cluster.ray_cluster import (
     finish,
     kill,
     raw_listings,
-    until,
 )
 from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
+from tests.support.waiting import until
+from transforms.listings.example import EXAMPLE
 
 PUBLISH = """
 import sys

@@ -18,6 +18,7 @@ from pipeline.cli.command import Run, _run
 from pipeline.cli.commands import app
 from pipeline.errors import GateRefused
 from registry.registry import Registry
+from tests.support.paths import ROOT
 from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 
 COMMANDS = (
@@ -52,8 +53,7 @@ def answer(*arguments: object) -> Any:
 
 def spawn(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
     """Run `python -m pipeline` as a process of its own."""
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), **options.pop("env", {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, env=environment, text=True, **pipes)
@@ -61,7 +61,7 @@ def spawn(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
     """Run code in a fresh interpreter that finds the packages."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
@@ -81,7 +81,8 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def test_help_names_every_command_and_imports_no_library() -> None:
-    code = "import sys, pipeline.cli.commands; print([name for name in ('ray', 'pyarrow', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
+    libraries = ("ray", "pyarrow", "numpy", "pydantic", "pandas")
+    code = f"import sys, pipeline.cli.commands; print([name for name in {libraries} if name in sys.modules])"
 
     shown, imported = call("--help").stdout, python(code)
 
@@ -239,7 +240,11 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, said: str)
 
 
 def test_a_missing_extra_is_answered_with_its_line() -> None:
-    code = "import sys; sys.modules['ray'] = None\nfrom pipeline.cli.commands import app\napp(['process', '--source', 'raw', '--sink', 'dataset'])"
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from pipeline.cli.commands import app\n"
+        "app(['process', '--source', 'raw', '--sink', 'dataset'])"
+    )
 
     done = python(code)
 

@@ -13,6 +13,7 @@ from pipeline.cli.commands import app
 from pipeline.cli.doctor import examine
 from pipeline.cli.extras import EXTRAS
 from pipeline.settings import setting_names
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -94,6 +95,6 @@ def test_the_command_shows_it_and_ends_with_1_if_something_failed(monkeypatch: p
 
 
 def test_the_extras_are_those_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert set(EXTRAS) == set(project["optional-dependencies"]) - {"dev"}

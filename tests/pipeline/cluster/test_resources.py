@@ -61,7 +61,8 @@ def test_more_workers_than_this_machine_has_cpus_are_refused_at_once(
     assert re.fullmatch(
         "Nothing was started: it needs 51 CPUs: 1 for each of 50 training workers, and one to read their rows; "
         "but after 0 s the "
-        r"cluster has 4 CPUs, 4 at most on one node, and \S+ of them free\. Give fewer --workers, set training_cpus lower, or add nodes\.",
+        r"cluster has 4 CPUs, 4 at most on one node, and \S+ of them free\. "
+        r"Give fewer --workers, set training_cpus lower, or add nodes\.",
         str(error.value),
     )
 

@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from registry.registry import Registry
-from tests.deploy.test_cluster import node_env
+from tests.support.cluster.config import node_env
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.support.serving.models import registry_with
-from tests.support.serving.service import ROOT, Service, free_port, launch, load_on, replicas_of
+from tests.support.serving.service import Service, launch, load_on, replicas_of
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 from tests.support.waiting import await_that
 from transforms.listings.example import EXAMPLE

@@ -21,9 +21,11 @@ import pytest
 from registry.artifact import MANIFEST
 from registry.registry import Registry
 from serve_app.deployment.environment import haproxy_binary, processes
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.support.s3_server import serving
 from tests.support.serving.models import registry_with
-from tests.support.serving.service import Service, free_port, half_a_body, launch, load_on, stopped_at_the_end
+from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.support.waiting import await_that
 from transforms.listings.example import EXAMPLE
@@ -171,7 +173,7 @@ def test_a_killed_replica_costs_no_more_than_what_it_had_in_hand(service: Servic
 
 def test_metrics_reach_rays_endpoint(service: Service) -> None:
     service.request("POST", "/v1/predict", {**EXAMPLE, "room_type": "Flat", "made_up": 1})
-    dashboard = (Path(__file__).parents[2] / "deploy" / "grafana_dashboard.json").read_text()
+    dashboard = (ROOT / "deploy" / "grafana_dashboard.json").read_text()
     wanted = set(re.findall(r"ray_nightprice_\w+", dashboard))
     assert len(wanted) == 7
     patterns = [re.compile(rf"^{name}\b", re.MULTILINE) for name in wanted] + [re.compile('problem="not_allowed"')]

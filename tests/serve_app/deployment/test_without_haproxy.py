@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.serving.models import registry_with
-from tests.support.serving.service import ROOT, Service, half_a_body, launch, load_on, stopped_at_the_end
+from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME
 from tools.service_options import option_table
 
@@ -79,7 +80,7 @@ def test_the_options_of_the_guide_are_those_there_are() -> None:
 
 
 def test_the_errors_of_the_guide_are_those_there_are() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "serve_app").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "serve_app").rglob("*.py"))
     raised = set(re.findall(r'\(\s*[45]\d\d,\s*"(\w+)",', source)) | {"invalid_listing"}
     rows = re.findall(r"^\| [0-9, ]+ \|([^|]*)\|", PAGE, re.MULTILINE)
 

@@ -2,8 +2,7 @@
 
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,19 @@ import pytest
 from registry.registry import Registry
 from serve_app.http.api import Api
 from serve_app.http.wire import ARROW
-from serve_app.metrics import NoMetrics
 from serve_app.model.reloader import Follower
 from serve_app.options import ServeOptions
 from serve_app.protocols.arrow import PROBLEMS
 from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.client import Client, client_of
+from tests.support.serving.metrics import CountingMetrics
 from tests.support.serving.models import as_listings
+from tests.support.serving.requests import listings_table, stream
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
 from transforms.listings.example import EXAMPLE
 
 KEY = "a-key-of-some-length"
-
-
-def stream(table: pa.Table, **options: Any) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def listings_table(rows: int, seed: int = 0) -> pa.Table:
-    return accepted_listings(rows, seed).drop_columns(["price", CATEGORY])
 
 
 def test_the_challenge_is_answered(client: Client) -> None:
@@ -96,18 +85,8 @@ def test_a_listing_of_too_many_fields_is_told_that(client: Client) -> None:
         assert len(answer.content) < 1_000
 
 
-class Counting(NoMetrics):
-    """Keeps what was refused."""
-
-    def __init__(self) -> None:
-        self.reasons: Counter[str] = Counter()
-
-    def rejected(self, reasons: Mapping[str, int]) -> None:
-        self.reasons.update(reasons)
-
-
 def test_wrong_fields_are_counted_by_every_way_in(follower: Follower) -> None:
-    metrics = Counting()
+    metrics = CountingMetrics()
     client = Client(Api(follower, ServeOptions(), metrics))
     wrong = {**EXAMPLE, "beds": 1_000}
     rows = pa.Table.from_pylist([wrong, wrong, {**EXAMPLE, "beds": 1}])

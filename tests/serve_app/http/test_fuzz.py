@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from serve_app.http.openapi import document
 from serve_app.http.wire import ARROW
 from tests.support.serving.client import Client
-from tests.serve_app.http.test_api import listings_table, stream
+from tests.support.serving.requests import listings_table, stream
 from transforms.contract import FEATURES
 from transforms.listings.example import EXAMPLE
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +12,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.support.paths import ROOT
 from tests.support.serving.client import Client
 from transforms.contract import FEATURES
 from transforms.listings.example import EXAMPLE
 
-STATIC = Path(__file__).parents[2] / "serve_app" / "static"
+STATIC = ROOT / "serve_app" / "http" / "static"
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
 browser_needed = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
 

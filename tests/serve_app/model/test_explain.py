@@ -14,8 +14,9 @@ from registry.errors import ArtifactError
 from serve_app.model import ubjson
 from serve_app.model.explain import Explainer
 from serve_app.model.shap import Trees
+from tests.support.paths import ROOT
 from tests.support.serving.models import boosted_artifact
-from tests.test_imports import ROOT, TRAINING
+from tests.support.training_libraries import TRAINING
 from transforms.contract import FEATURES
 
 FIELDS = len(FEATURES)

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import threading
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 from registry.errors import UnreachableError
 from registry.registry import Registry
 from serve_app.errors import RequestError
-from serve_app.metrics import NoMetrics
 from serve_app.model.predictor import Predictor
 from serve_app.model.reloader import Follower
+from tests.support.serving.metrics import CountingMetrics
 from tests.support.serving.models import registry_with
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from transforms.listings.example import EXAMPLE
@@ -22,20 +21,8 @@ from transforms.listings.example import EXAMPLE
 CHAMPION = f"{NAME}@champion"
 
 
-class Counted(NoMetrics):
-    def __init__(self) -> None:
-        self.swaps: Counter[str] = Counter()
-        self.models: list[str | None] = []
-
-    def swap(self, result: str) -> None:
-        self.swaps[result] += 1
-
-    def model(self, predictor: Predictor | None, since: str | None) -> None:
-        self.models.append(predictor.ref if predictor else None)
-
-
-def following(registry: Registry, reference: str = CHAMPION, **options: Any) -> tuple[Follower, Counted]:
-    metrics = Counted()
+def following(registry: Registry, reference: str = CHAMPION, **options: Any) -> tuple[Follower, CountingMetrics]:
+    metrics = CountingMetrics()
     follower = Follower(registry, reference, metrics=metrics, **options)
     follower.poll()
     return follower, metrics

@@ -12,20 +12,10 @@ from serve_app.protocols.v2 import datatype
 from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.client import Client
 from tests.support.serving.models import as_listings
+from tests.support.serving.requests import INFER, tensor
 from tests.support.tiny_model import FIRST, NAME
 from transforms.contract import CATEGORY, FEATURES, FIELDS_BY_NAME
 from transforms.listings.example import EXAMPLE
-
-INFER = f"/v2/models/{NAME}/infer"
-
-
-def tensor(name: str, values: list[Any], kind: str | None = None, shape: list[int] | None = None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "datatype": kind or datatype(FIELDS_BY_NAME[name]),
-        "shape": shape or [len(values)],
-        "data": values,
-    }
 
 
 def challenge(**changed: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """An S3 API for all hosts, behind a proxy that hands bytes on at once, slowly, or not at all.
 
-python -m tests.support.cluster.bucket ADDRESS SERVER_PORT PROXY_PORT MODE_FILE. The file holds "open", "slow" or "silent".
+python -m tests.support.cluster.bucket ADDRESS SERVER_PORT PROXY_PORT MODE_FILE
+The file holds "open", "slow" or "silent".
 """
 
 import asyncio

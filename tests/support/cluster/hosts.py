@@ -1,8 +1,7 @@
 """Hosts in miniature: each has a network, processes, a home and a /tmp of its own, and an SSH server.
 
 They live in namespaces of processes that this module starts, hang at a bridge in the operator's namespace, and leave
-nothing
-behind when these processes end. All of them see the machine's software, and one shared folder at /mnt.
+nothing behind when these processes end. All of them see the machine's software, and one shared folder at /mnt.
 """
 
 import os

@@ -1,8 +1,7 @@
 """A cluster on hosts in miniature: a head that computes nothing and workers of two CPUs, any of which may die.
 
 Every node has a disk (/tmp) and a network of its own; /mnt is the storage that all share, and `bucket.py` on the
-operator's
-host an S3 API behind a proxy that can be made slow or silent.
+operator's host an S3 API behind a proxy that can be made slow or silent.
 """
 
 import json
@@ -17,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.cluster.config import node_env
 from tests.support.cluster.hosts import Host, host_environment, hosts
-from tests.deploy.test_cluster import ROOT, node_env
-from tests.support.waiting import until
-from transforms.listings.example import EXAMPLE
 from transforms.listings.generate import generate
 
 PYTHON = sys.executable
@@ -221,25 +218,3 @@ def raw_listings(folder: Path, rows: int, shards: int) -> Path:
     """Generated listings without bad rows."""
     generate(rows, folder, shards=shards, bad_rows=0.0)
     return folder
-
-
-def folder_of_gate(folder: Path, half: int) -> Path:
-    """A gate for `gated.py`: files from number `half` on wait there."""
-    (folder / "waiting").mkdir(parents=True)
-    (folder / "half").write_text(str(half))
-    return folder
-
-
-__all__ = [
-    "EXAMPLE",
-    "ROOT",
-    "Cluster",
-    "Done",
-    "cluster",
-    "finish",
-    "folder_of_gate",
-    "full_disk",
-    "kill",
-    "raw_listings",
-    "until",
-]

@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 
 from serve_app.options import variable
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.support.waiting import await_that
 from transforms.listings.example import EXAMPLE
 
-ROOT = Path(__file__).parents[2]
 START_SECONDS = 180
 IN_A_ROW = 60
 
@@ -120,13 +121,6 @@ def _is_replica(process: psutil.Process) -> bool:
         return any("ServeReplica" in argument for argument in process.cmdline())
     except psutil.NoSuchProcess:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def launch(variables: Mapping[str, str] | None = None, files: int | None = None, **options: Any) -> Service:
