@@ -121,7 +121,7 @@ def compare(folder: Path, only: str, seconds: float) -> None:
 def running(key: str, folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
     """A service in processes of its own: its port, process, and the seconds it took from nothing to ready."""
     from benchmarks.notebook_service import MODEL_VARIABLE
-    from tests.serve_app.service import free_port
+    from tests.support.ports import free_port
 
     port, registry = free_port(), str(folder / "registry")
     ours = ["-m", "pipeline", "serve", "--registry", registry, "--port", str(port)]

@@ -18,7 +18,12 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.s3_rig", "tests.postgres_rig", "tests.bigquery_rig", "tests.ray_head_rig"]
+pytest_plugins = [
+    "tests.support.s3_server",
+    "tests.support.postgres_server",
+    "tests.support.bigquery_server",
+    "tests.support.ray_head",
+]
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TRAINING = {"sklearn", "xgboost", "onnx", "onnxmltools", "skl2onnx", "pandas"}
+from tests.support.paths import ROOT
+from tests.support.training_libraries import TRAINING
+
 FORBIDDEN = {
     "nightprice": {"ray", "pandas", "fastapi", "transforms", "pipeline", "registry", "serve_app", *TRAINING},
     "transforms": {"ray", "pandas", "sklearn", "fastapi", "pydantic", "pipeline", "registry", "serve_app", *TRAINING},
@@ -23,13 +23,21 @@ ENTRANCE = ("pipeline/cli/commands.py", "serve_app")
 TRANSFORMS_MAY = {"nightprice", "numpy", "pyarrow", "transforms", *sys.stdlib_module_names}
 
 
-def imports(package: str) -> Iterator[tuple[str, str]]:
+def imported_names(package: str) -> Iterator[tuple[str, str]]:
+    """Every module and name that a package's files import, written out: ("pipeline/x.py", "registry.store.Store")."""
     for path in sorted((ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                yield from ((str(path.relative_to(ROOT)), alias.name.partition(".")[0]) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield str(path.relative_to(ROOT)), node.module.partition(".")[0]
+                yield from ((str(path.relative_to(ROOT)), alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                parts = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+                module = ".".join((*parts, *filter(None, [node.module])))
+                yield from ((str(path.relative_to(ROOT)), f"{module}.{alias.name}") for alias in node.names)
+
+
+def imports(package: str) -> Iterator[tuple[str, str]]:
+    """The top-level packages that a package's files import."""
+    yield from ((path, name.partition(".")[0]) for path, name in imported_names(package))
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -42,6 +50,15 @@ def test_no_forbidden_import(package: str) -> None:
 def test_transforms_stand_on_numpy_and_arrow_alone() -> None:
     assert {name for _, name in imports("transforms")} <= TRANSFORMS_MAY
     assert list(imports("transforms"))
+
+
+def test_tests_share_helpers_of_support_alone() -> None:
+    """No test imports another test, or a conftest: whatever two of them need is in tests/support."""
+    shared = [(path, name) for path, name in imported_names("tests") if name.split(".")[0] == "tests"]
+
+    assert shared
+    assert [(path, name) for path, name in shared if not name.startswith("tests.support")] == []
+    assert list((ROOT / "tests/support").rglob("test_*.py")) == []
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from registry.registry import Registry
-from tests.deploy.airflow_rig import Airflow, make_airflow
-from tests.ray_head_rig import Cluster
-from tests.until import until
+from tests.support.airflow import Airflow, make_airflow
+from tests.support.ray_head import Cluster
+from tests.support.waiting import until
 from transforms.listings.generate import generate
 
 PYTHON = os.environ.get("NIGHTPRICE_TEST_AIRFLOW")
@@ -46,7 +46,8 @@ with DAG("endings", schedule=None):
     job("misused", "exit(2)", **final)
     job("refused", "exit(3)", **final)
     job("too_big", "pass", options={"entrypoint_num_cpus": 64}, start_timeout=timedelta(seconds=6), retries=1)
-    job("unplaced", "import ray; ray.get(ray.util.placement_group([{'CPU': 48}]).ready())", start_timeout=timedelta(seconds=6))
+    unplaced = "import ray; ray.get(ray.util.placement_group([{'CPU': 48}]).ready())"
+    job("unplaced", unplaced, start_timeout=timedelta(seconds=6))
     job("too_long", "import time; time.sleep(600)", execution_timeout=timedelta(seconds=12))
 
 with DAG("waiting", schedule=None, is_paused_upon_creation=False, params={"folder": ""}):
@@ -61,7 +62,9 @@ from airflow.sdk.exceptions import TaskDeferred
 from ray_job_operator import RayJobOperator
 
 def attempt(number, conn_id="ray_default", max_tries=2, event=None):
-    ti = SimpleNamespace(dag_id="a dag", task_id="task", run_id="now", map_index=-1, max_tries=max_tries, try_number=number)
+    ti = SimpleNamespace(
+        dag_id="a dag", task_id="task", run_id="now", map_index=-1, max_tries=max_tries, try_number=number
+    )
     operator = RayJobOperator(task_id="task", command=("python", "-c", "import time; time.sleep(600)"), conn_id=conn_id)
     try:
         operator.execute_complete({"ti": ti}, event) if event else operator.execute({"ti": ti})

@@ -1,7 +1,6 @@
 """`cluster.yaml`: valid to Ray, launched at a stand-in of EC2, and with the same settings on every node."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -14,13 +13,14 @@ import yaml
 from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
-from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler._private.util import validate_config
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import NAME
 from serve_app.deployment import environment
+from tests.support.cluster.config import cluster_config, node_env
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 # What a node of a cluster has otherwise than a machine that serves alone.
 OF_A_CLUSTER = {
     "RAY_AUTH_MODE": "token",
@@ -29,33 +29,21 @@ OF_A_CLUSTER = {
 }
 
 
-def cluster() -> dict[str, Any]:
-    """The file as `ray up` reads it, with Ray's defaults."""
-    config: dict[str, Any] = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
-    return config
-
-
-def node_env() -> dict[str, str]:
-    """The variables of deploy/node.env, as a shell reads them."""
-    lines = [line for line in (ROOT / "deploy/node.env").read_text().splitlines() if line and not line.startswith("#")]
-    return dict(shlex.split(line)[0].split("=", 1) for line in lines)
-
-
 def test_ray_accepts_it() -> None:
-    validate_config(cluster())
+    validate_config(cluster_config())
 
 
 def test_ray_would_refuse_a_slip() -> None:
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minute"):
-        validate_config(cluster() | {"idle_timeout_minute": 5})
+        validate_config(cluster_config() | {"idle_timeout_minute": 5})
 
 
 def test_nothing_is_installed_on_a_node_besides_the_image() -> None:
-    assert cluster()["worker_setup_commands"] == []
+    assert cluster_config()["worker_setup_commands"] == []
 
 
 def test_every_file_that_nodes_get_is_there_or_made_by_the_operator() -> None:
-    here = [path for path in cluster()["file_mounts"].values() if not path.startswith("~/")]
+    here = [path for path in cluster_config()["file_mounts"].values() if not path.startswith("~/")]
 
     assert here == ["deploy/node.env"]
     assert all((ROOT / path).is_file() for path in here)
@@ -63,7 +51,7 @@ def test_every_file_that_nodes_get_is_there_or_made_by_the_operator() -> None:
 
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_every_node_reads_its_settings_before_ray_starts(role: str) -> None:
-    stop, start = cluster()[f"{role}_start_ray_commands"]
+    stop, start = cluster_config()[f"{role}_start_ray_commands"]
 
     assert stop == "ray stop"
     assert start.index(". ~/node.env") < start.index("ray start")
@@ -77,7 +65,7 @@ def test_the_guide_keeps_replicas_on_nodes_of_the_service() -> None:
 
     (deployment,) = ServeDeploySchema.model_validate(config).applications[0].deployments
     wanted = deployment.ray_actor_options.resources
-    kinds = cluster()["available_node_types"]
+    kinds = cluster_config()["available_node_types"]
 
     assert deployment.name == NAME
     assert [kind for kind, node in kinds.items() if wanted.keys() <= node["resources"].keys()] == ["service"]
@@ -99,7 +87,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, A
     with mock_aws():
         for name in ("nightprice-head", "nightprice-worker"):
             boto3.client("iam").create_instance_profile(InstanceProfileName=name)
-        yield bootstrap_aws(deepcopy(cluster()))
+        yield bootstrap_aws(deepcopy(cluster_config()))
 
 
 def test_aws_starts_the_head_on_demand_and_pipeline_nodes_on_spot(aws: dict[str, Any]) -> None:

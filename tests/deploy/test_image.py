@@ -17,11 +17,12 @@ import pytest
 from deploy.image.container import Image, mounted, running
 from deploy.image.rehearse import PIPELINE, SERVING, USER, rehearse, serve
 from registry.registry import Registry
-from tests.deploy.test_cluster import ROOT, cluster
-from tests.s3_rig import Bucket
-from tests.serve_app.models import boosted_artifact
-from tests.test_imports import TRAINING
-from tests.tiny_model import FIRST, NAME
+from tests.support.cluster.config import cluster_config
+from tests.support.paths import ROOT
+from tests.support.s3_server import Bucket
+from tests.support.serving.models import boosted_artifact
+from tests.support.tiny_model import FIRST, NAME
+from tests.support.training_libraries import TRAINING
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGE_TEST = os.environ.get("NIGHTPRICE_TEST_IMAGE")
@@ -89,7 +90,7 @@ def test_the_build_sees_the_packages_and_nothing_else() -> None:
 
 
 def test_manifests_name_these_targets() -> None:
-    assert cluster()["docker"]["image"].endswith("nightprice:pipeline")
+    assert cluster_config()["docker"]["image"].endswith("nightprice:pipeline")
     for path in (ROOT / "deploy/kuberay").glob("*.yaml"):
         assert set(re.findall(r"nightprice:(\w+)", path.read_text())) == {
             "serving" if path.stem == "service" else "pipeline"

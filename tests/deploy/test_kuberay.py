@@ -1,7 +1,6 @@
 """The manifests for KubeRay: valid by its published schemas, and in agreement with the rest of the project."""
 
 import gzip
-import os
 import shlex
 from collections.abc import Iterator
 from functools import cache
@@ -15,12 +14,13 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from pipeline.cli.commands import app
-from tests.deploy.test_cluster import ROOT, node_env
+from tests.support.cluster.config import node_env
+from tests.support.paths import ROOT, TEST_DATA
 
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))
-SCHEMAS = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")) / "kuberay-1.7.0"
+SCHEMAS = TEST_DATA / "kuberay-1.7.0"
 with_schemas = pytest.mark.skipif(
-    "NIGHTPRICE_TEST_DATA" not in os.environ or not SCHEMAS.is_dir(),
+    not SCHEMAS.is_dir(),
     reason="NIGHTPRICE_TEST_DATA holds no schemas of KubeRay",
 )
 

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.hosts import KEY, SSHD, Host, host_environment, hosts
-from tests.deploy.test_cluster import ROOT, node_env
-from tests.until import until
+from tests.support.cluster.config import node_env
+from tests.support.cluster.hosts import KEY, SSHD, Host, host_environment, hosts
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 from transforms.listings.generate import generate
 
 pytestmark = [
@@ -43,7 +44,8 @@ import json, os, ray
 ray.init(logging_level="ERROR", log_to_driver=False)
 environment = ray.remote(num_cpus=0)(lambda: dict(os.environ))
 there = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-print("FOUND", json.dumps(ray.get([environment.options(label_selector={"ray.io/node-id": node}).remote() for node in there])))
+asked = [environment.options(label_selector={"ray.io/node-id": node}).remote() for node in there]
+print("FOUND", json.dumps(ray.get(asked)))
 """
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from registry.registry import Registry
-from tests.ray_head_rig import ROOT, Cluster, free_ports
+from tests.support.paths import ROOT
+from tests.support.ports import free_ports
+from tests.support.ray_head import Cluster
 from transforms.listings.generate import generate
 
 SCHEDULE = (ROOT / "docs/schedule.md").read_text()

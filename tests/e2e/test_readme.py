@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.settings import load_settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

@@ -19,8 +19,8 @@ from pipeline.predict import predict
 from pipeline.settings import Settings
 from registry.errors import RegistryError
 from registry.registry import Registry
-from tests.raw import listing, write_csv
-from tests.tiny_model import tiny_artifact
+from tests.support.raw_listings import listing, write_csv
+from tests.support.tiny_model import tiny_artifact
 from transforms.contract import clean_row
 from transforms.encode import encode_record
 

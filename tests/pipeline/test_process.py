@@ -24,11 +24,11 @@ from pipeline.io import stores as base
 from pipeline.io.stores import StoreError
 from pipeline.process import process
 from pipeline.settings import Settings
-from tests.raw import listing, table_of, write_csv, write_shards
-from tests.until import until
+from tests.support.paths import ROOT
+from tests.support.raw_listings import listing, table_of, write_csv, write_shards
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-ROOT = Path(__file__).parents[2]
 
 
 def ids(dataset: Path) -> list[int]:
@@ -217,7 +217,10 @@ def hang(block):
     return block
 
 sys_argv_last = sys.argv[3]
-base.source("hanging")(lambda uri, columns: files.read_files(uri[10:], columns).map_batches(hang, batch_size=None, batch_format="pyarrow"))
+@base.source("hanging")
+def read(uri, columns):
+    return files.read_files(uri[10:], columns).map_batches(hang, batch_size=None, batch_format="pyarrow")
+
 process("hanging://" + sys.argv[1], sys.argv[2], Settings())
 """
 

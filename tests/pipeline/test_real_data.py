@@ -1,7 +1,6 @@
 """Real listings, where `NIGHTPRICE_TEST_DATA` names the folder that holds them."""
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,17 +11,17 @@ import pytest
 from pipeline.datasets import open_dataset
 from pipeline.process import process
 from pipeline.settings import Settings
+from tests.support.paths import TEST_DATA, needs_test_data
 from transforms.contract import CATEGORY
 from transforms.listings.amenities import amenities_from_text, has_amenity
 
-FOLDER = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "."))
 CITIES = {
     "hong-kong_2021-07-13": (6_538, {"price:below_minimum": 1}),
     "columbus_2023-09-22": (2_497, {"price:below_minimum": 1}),
     "rochester_2023-10-23": (938, {}),
     "newark_2025-09-30": (1_872, {"price:missing": 152}),
 }
-NEW_YORK = FOLDER / "nyc_2021-12-04"
+NEW_YORK = TEST_DATA / "nyc_2021-12-04"
 # What the first notebook looked for in the text of all amenities, case and all.
 NOTEBOOK = {
     "tv": "TV",
@@ -37,9 +36,7 @@ NOTEBOOK = {
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
-    pytest.mark.skipif(
-        "NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings"
-    ),
+    needs_test_data,
 ]
 
 
@@ -47,7 +44,7 @@ pytestmark = [
 def test_a_city_reconciles(city: str, tmp_path: Path) -> None:
     rows, reasons = CITIES[city]
 
-    manifest = process(str(FOLDER / f"{city}.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
+    manifest = process(str(TEST_DATA / f"{city}.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
 
     assert manifest["rows"] == {
         "read": rows,
@@ -87,7 +84,7 @@ def test_no_amenity_of_the_notebook_is_missed(city: str) -> None:
     """Where the notebook's substring is not inside another word (a KitchenAid is no kitchen), the flag is set."""
     options = pyarrow.csv.ConvertOptions(include_columns=["amenities"])
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    texts = pyarrow.csv.read_csv(FOLDER / f"{city}.listings.csv.gz", parse_options=parse, convert_options=options)[
+    texts = pyarrow.csv.read_csv(TEST_DATA / f"{city}.listings.csv.gz", parse_options=parse, convert_options=options)[
         "amenities"
     ].to_pylist()
 
@@ -97,7 +94,7 @@ def test_no_amenity_of_the_notebook_is_missed(city: str) -> None:
 
 
 def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
-    process(str(FOLDER / "hong-kong_2021-07-13.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
+    process(str(TEST_DATA / "hong-kong_2021-07-13.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
 
     prices = [row["price"] for row in open_dataset(str(tmp_path / "dataset")).rows(["price"]).take_all()]
 

@@ -1,6 +1,5 @@
 """Real listings of New York: the notebook's forest gives the notebook's figures, the default model beats them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,22 @@ import pytest
 from pipeline.process import process
 from pipeline.settings import Settings
 from pipeline.train.train import train
+from tests.support.paths import TEST_DATA, needs_test_data
 
-ROOT = Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")) / "nyc_2021-12-04"
-pytestmark = pytest.mark.skipif(
-    "NIGHTPRICE_TEST_DATA" not in os.environ, reason="NIGHTPRICE_TEST_DATA names no folder of real listings"
-)
+NEW_YORK = TEST_DATA / "nyc_2021-12-04"
+pytestmark = needs_test_data
 
 
 @pytest.fixture(scope="module")
 def folder(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new_york")
-    manifest = process(str(ROOT / "listings_reconstructed.csv.gz"), str(folder / "data"), Settings())
+    manifest = process(str(NEW_YORK / "listings_reconstructed.csv.gz"), str(folder / "data"), Settings())
     assert manifest["rows"]["accepted"] == 31_841
     return folder
 
 
 def trained(folder: Path, estimator: str) -> dict[str, Any]:
-    ids = str(ROOT / "notebook_test_ids.csv")
+    ids = str(NEW_YORK / "notebook_test_ids.csv")
     result = train(
         str(folder / "data"),
         estimator=estimator,

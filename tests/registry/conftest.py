@@ -1,13 +1,12 @@
 """Every test of the registry runs on a folder and on S3."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from registry.registry import Registry
-from tests.s3_rig import Bucket
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.s3_server import Bucket
+from tests.support.tiny_model import FIRST, NAME, Publish, tiny_artifact
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -21,9 +20,6 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def registry(address: str, tmp_path: Path) -> Registry:
     return Registry(address, tmp_path / "cache")
-
-
-Publish = Callable[..., str]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from registry import artifact as format_of_models
 from registry.artifact import FORMAT, SCORING_FILES, artifact_of, load_artifact, write_artifact
 from registry.errors import ArtifactError
-from tests.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
+from tests.support.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
 from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
 
 FILES = ["manifest.json", "model.onnx", "golden.json", "report.html"]

@@ -10,8 +10,8 @@ from obstore.store import from_url
 from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from registry.registry import Registry
-from tests.s3_rig import Bucket
-from tests.tiny_model import FIRST, NAME, golden_rows, tiny_artifact
+from tests.support.s3_server import Bucket
+from tests.support.tiny_model import FIRST, NAME, golden_rows, tiny_artifact
 
 REF = f"{NAME}@{FIRST}"
 

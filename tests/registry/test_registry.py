@@ -14,8 +14,7 @@ from registry.artifact import MANIFEST, Artifact, load_artifact
 from registry.errors import ArtifactError, ConflictError, RegistryError
 from registry.registry import Registry
 from registry.store import Store
-from tests.registry.conftest import Publish
-from tests.tiny_model import FIRST, NAME, SECOND, THIRD, golden_rows, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, Publish, golden_rows, tiny_artifact
 
 WRITERS = 6
 

@@ -4,13 +4,13 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 
@@ -18,8 +18,9 @@ from registry import store
 from registry.errors import RegistryError, UnreachableError
 from registry.registry import Registry
 from registry.store import Store
-from tests.s3_rig import Bucket
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.http_server import answering
+from tests.support.s3_server import Bucket
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 
 
 @pytest.mark.parametrize(
@@ -116,33 +117,6 @@ def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
         UnreachableError, match=r"s3://bucket/x could not be read: .* Check the address, or try again\."
     ):
         Registry("s3://bucket/x").names()
-
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-@contextmanager
-def answering(answer: Answer) -> Iterator[str]:
-    """A server that answers every request so, and its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            answer(self)
-
-        do_PUT = do_GET
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize(

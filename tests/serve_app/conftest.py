@@ -5,9 +5,9 @@ import pytest
 
 from registry.registry import Registry
 from serve_app.model.reloader import Follower
-from tests.serve_app.client import Client, client_of
-from tests.serve_app.models import boosted_artifact
-from tests.serve_app.server import served
+from tests.support.serving.client import Client, client_of
+from tests.support.serving.models import boosted_artifact
+from tests.support.serving.server import served
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Real listings: HTTP single, batch, Arrow, V2 and batch scoring give the same probabilities, bit by bit."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,13 @@ import pytest
 from pipeline.predict import score
 from serve_app.model.reloader import Follower
 from serve_app.protocols.v2 import datatype
-from tests.serve_app.client import Client
-from tests.serve_app.test_api import stream
-from tests.serve_app.test_v2 import INFER, tensor
+from tests.support.paths import TEST_DATA
+from tests.support.serving.client import Client
+from tests.support.serving.requests import INFER, stream, tensor
 from transforms.clean import clean
 from transforms.contract import FEATURES, FIELDS_BY_NAME, RAW_COLUMNS, Pricing
 
-FILES = (
-    sorted(Path(os.environ.get("NIGHTPRICE_TEST_DATA", "")).glob("**/*listings*.csv.gz"))
-    if "NIGHTPRICE_TEST_DATA" in os.environ
-    else []
-)
+FILES = sorted(TEST_DATA.glob("**/*listings*.csv.gz"))
 ROWS = 400
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.test_contract import LISTING
+from tests.support.raw_listings import LISTING, table_of
 from transforms import clean as clean_module
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REJECTED_SCHEMA, SOURCE_FILE, clean
 from transforms.contract import FEATURES, RAW_COLUMNS, Pricing, clean_row
@@ -18,10 +18,6 @@ from transforms.encode import Vocabulary, encode_record, encode_table
 from transforms.listings.amenities import AMENITIES
 
 Row = Mapping[str, str | None]
-
-
-def table_of(rows: Sequence[Row]) -> pa.Table:
-    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in RAW_COLUMNS})
 
 
 def vocabulary_of(rows: Sequence[Mapping[str, Any]]) -> Vocabulary:

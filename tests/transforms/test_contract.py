@@ -3,6 +3,7 @@
 import pytest
 
 from nightprice.errors import ContractError
+from tests.support.raw_listings import LISTING
 from transforms.contract import (
     FEATURES,
     FIELDS_BY_NAME,
@@ -13,23 +14,6 @@ from transforms.contract import (
     price_category,
     raw_columns,
 )
-
-LISTING = {
-    "id": "1009876543210987655",
-    "neighbourhood_group_cleansed": "Brooklyn",
-    "neighbourhood_cleansed": "Bedford-Stuyvesant",
-    "room_type": "Entire home/apt",
-    "property_type": "Entire loft",
-    "accommodates": "3",
-    "bathrooms_text": "Shared half-bath",
-    "bathrooms": "",
-    "bedrooms": "",
-    "beds": "2",
-    "latitude": "40.68494",
-    "longitude": "-73.95765",
-    "amenities": '["TV", "Fast wifi \\u2013 100 Mbps"]',
-    "price": "$1,234.00",
-}
 
 
 def test_a_listing_becomes_a_record() -> None:

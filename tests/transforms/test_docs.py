@@ -1,11 +1,10 @@
-from pathlib import Path
-
 import pytest
 
+from tests.support.paths import ROOT
 from tools.contract_page import contract_page
 from transforms.contract import FIELDS, Field
 
-PAGE = Path(__file__).parents[2] / "docs" / "data-contract.md"
+PAGE = ROOT / "docs" / "data-contract.md"
 
 
 def test_committed_page_is_what_the_contract_prints() -> None:

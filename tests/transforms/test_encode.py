@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from nightprice.errors import UnknownValueError
-from tests.transforms.test_contract import LISTING
+from tests.support.raw_listings import LISTING
 from transforms.contract import FEATURES, clean_row
 from transforms.encode import Vocabulary, encode_record
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import rig
+from tests.support.cluster import ray_cluster
+from tests.support.paths import ROOT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,11 +19,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="package")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_cluster.Cluster]:
     """A head and three workers of two CPUs."""
     needed = [name for name in ("unshare", "nsenter", "ip", "ssh-keygen") if shutil.which(name) is None]
     if needed or os.geteuid():
         pytest.skip(f"needs root's rights, and {', '.join(needed) or 'nothing else'}")
-    os.chdir(rig.ROOT)
-    with rig.cluster(tmp_path_factory.mktemp("hosts"), workers=3) as made:
+    os.chdir(ROOT)
+    with ray_cluster.cluster(tmp_path_factory.mktemp("hosts"), workers=3) as made:
         yield made

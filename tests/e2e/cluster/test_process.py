@@ -1,17 +1,16 @@
 """`process` and `predict` on several nodes while nodes and drivers die."""
 
-import json
 import subprocess
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from registry.registry import Registry
-from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, kill, raw_listings, until
-from tests.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.cluster.gated_runs import SHARDS, folder_of_gate, ids, live, waiting_at
+from tests.support.cluster.ray_cluster import Cluster, finish, kill, raw_listings
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.waiting import until
 
-SHARDS = 24
 ROWS = 12_000
 
 
@@ -25,23 +24,6 @@ def raw(cluster: Cluster) -> Path:
 def start(cluster: Cluster, sink: str, gate: Path) -> "subprocess.Popen[str]":
     """A run whose second half of tasks waits at a gate."""
     return cluster.gated(gate, "process", "--source", "gated:///mnt/raw", "--sink", f"/mnt/{sink}")
-
-
-def waiting_at(sink: Path, gate: Path) -> str | None:
-    """When half of the files are written and tasks wait at the gate: the address of a node with one of them."""
-    waiting = [path.name for path in (gate / "waiting").iterdir()]
-    written = len(list(sink.glob("versions/*/accepted/*.parquet")))
-    return waiting[0].partition("@")[2] if written >= SHARDS // 2 and len(waiting) >= 2 else None
-
-
-def ids(rows: Path) -> list[int]:
-    return sorted(int(value) for value in pq.read_table(rows, columns=["id"])["id"].to_pylist())
-
-
-def live(sink: Path) -> Path:
-    """The folder of the version that the manifest names."""
-    version: str = json.loads((sink / "manifest.json").read_text())["version"]
-    return sink / "versions" / version
 
 
 def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, raw: Path) -> None:

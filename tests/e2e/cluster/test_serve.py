@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.hosts import Host, host_environment
-from tests.e2e.cluster.rig import (
+from tests.support.cluster.hosts import Host, host_environment
+from tests.support.cluster.ray_cluster import (
     BUCKET_PORT,
-    EXAMPLE,
     PROXY_PORT,
     PYTHON,
     SERVE_PORT,
@@ -20,9 +19,10 @@ from tests.e2e.cluster.rig import (
     finish,
     kill,
     raw_listings,
-    until,
 )
-from tests.tiny_model import FIRST, NAME, SECOND, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
+from tests.support.waiting import until
+from transforms.listings.example import EXAMPLE
 
 PUBLISH = """
 import sys
@@ -66,7 +66,7 @@ def mode(cluster: Cluster) -> Iterator[Path]:
     line = cluster.operator.command(
         PYTHON,
         "-m",
-        "tests.e2e.cluster.bucket",
+        "tests.support.cluster.bucket",
         cluster.operator.address,
         str(BUCKET_PORT),
         str(PROXY_PORT),

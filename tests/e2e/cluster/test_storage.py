@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.rig import Cluster, finish, folder_of_gate, full_disk, raw_listings, until
-from tests.e2e.cluster.test_process import SHARDS, ids, live, waiting_at
+from tests.support.cluster.gated_runs import SHARDS, folder_of_gate, ids, live, waiting_at
+from tests.support.cluster.ray_cluster import Cluster, finish, full_disk, raw_listings
+from tests.support.waiting import until
 
 HOG = """
 import sys, ray
@@ -17,7 +18,8 @@ ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 def fill():
     return np.zeros(20_000_000, np.uint8)
 nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-held = [ray.remote(num_cpus=0)(fill).options(label_selector={"ray.io/node-id": node}).remote() for node in nodes for _ in range(6)]
+on = lambda node: ray.remote(num_cpus=0)(fill).options(label_selector={"ray.io/node-id": node})
+held = [on(node).remote() for node in nodes for _ in range(6)]
 ray.wait(held, num_returns=len(held), fetch_local=False)
 print("held", flush=True)
 sys.stdin.readline()
@@ -71,7 +73,10 @@ def test_a_full_disk_of_a_node_is_one_sentence_and_nothing_is_started(cluster: C
     with full_disk(victim):
         failed = [cluster.run(*process), cluster.run(*train, **settings)]
 
-    found = rf"on {victim.address} (a process died as soon as it had started|no process started within 90 s|the disk is full).*"
+    found = (
+        rf"on {victim.address} "
+        "(a process died as soon as it had started|no process started within 90 s|the disk is full).*"
+    )
     mend = "Free some space on the disk of that node, or run `ray stop` there, then try again."
     assert [done.code for done in failed] == [1, 1]
     for done in failed:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.hosts import Host
-from tests.e2e.cluster.rig import Cluster, finish, full_disk, kill, raw_listings, until
-from tests.spools import spools
+from tests.support.cluster.hosts import Host
+from tests.support.cluster.ray_cluster import Cluster, finish, full_disk, kill, raw_listings
+from tests.support.spools import spools
+from tests.support.waiting import until
 
 # A worker wants more than half of a node: two of them never share one.
 APART = {
@@ -101,7 +102,10 @@ def test_disks_that_fill_everywhere_are_named(cluster: Cluster, dataset: str) ->
         done = finish(run)
 
     assert done.code == 1
-    happened = "could not start again: One of the worker actors failed to initialize|failed on worker .: the processes that read its rows died, .*"
+    happened = (
+        "could not start again: One of the worker actors failed to initialize"
+        "|failed on worker .: the processes that read its rows died, .*"
+    )
     found = (
         r"On 10\.77\.\S+ .*(the disk is full|a process died as soon as it had started|no process started within 90 s).*"
     )
@@ -124,7 +128,10 @@ def test_a_run_that_nobody_can_read_for_any_more_ends_with_what_is_there(cluster
     done = finish(run)
 
     assert done.code == 1
-    said = r"Training stands still: for 20 s a worker has not started, or no rows have reached it\. Now the cluster has 4 CPUs, 2 at most on"
+    said = (
+        r"Training stands still: for 20 s a worker has not started, or no rows have reached it\. "
+        "Now the cluster has 4 CPUs, 2 at most on"
+    )
     assert re.match(said, done.error()), done.error()
     assert versions(cluster) == before
     until(lambda: not [line for worker in cluster.workers for line in worker.processes() if "RayTrainWorker" in line])

@@ -1,4 +1,4 @@
-"""What only BigQuery does. The rest is in test_store_contract.py; what answers is tests/bigquery_rig.py."""
+"""What only BigQuery does. The rest is in test_store_contract.py; what answers is tests/support/bigquery_server.py."""
 
 from urllib.parse import quote_plus
 
@@ -13,7 +13,7 @@ from pipeline.io.bigquery.staging import BigQueryStaging
 from pipeline.io.bigquery.store import read_bigquery
 from pipeline.io.stores import StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, Tally
-from tests.bigquery_rig import PROJECT, Warehouse
+from tests.support.bigquery_server import PROJECT, Warehouse
 
 Dataset = tuple[Warehouse, str]
 ROWS = pa.table({"id": pa.array([1, 2**53 + 1, None], pa.int64()), "name": ["a", None, "c"]})

@@ -17,7 +17,7 @@ from pipeline.io import exactly, files
 from pipeline.io.files import listing as list_files
 from pipeline.io.files import text as text_files
 from pipeline.io.stores import StoreError, read, write
-from tests.raw import listing, table_of, write_csv
+from tests.support.raw_listings import listing, table_of, write_csv
 from transforms.clean import INVALID_ROW, SOURCE_FILE
 from transforms.contract import raw_columns
 

@@ -14,9 +14,9 @@ from pipeline.io.files import check_apart, write_files
 from pipeline.io.stores import StoreError, read
 from pipeline.process import process
 from pipeline.settings import Settings
-from tests.raw import listing, write_csv
-from tests.registry.test_store import answering
-from tests.s3_rig import Bucket
+from tests.support.http_server import answering
+from tests.support.raw_listings import listing, write_csv
+from tests.support.s3_server import Bucket
 from transforms.contract import raw_columns
 
 

@@ -19,7 +19,7 @@ from pipeline.io.sql.databases import open_database
 from pipeline.io.sql.staging import SqlStaging
 from pipeline.io.stores import StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, Tally
-from tests.postgres_rig import Server
+from tests.support.postgres_server import Server
 from transforms.clean import REJECTED_SCHEMA
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
@@ -128,7 +128,8 @@ def test_types_of_postgresql_that_arrow_lacks_come_as_text(postgres: tuple[Serve
         name,
         "CREATE TYPE room AS ENUM ('Private room')",
         "CREATE TABLE t (price numeric(10, 2), amenities jsonb, room room, seen timestamp, list text[], money money)",
-        """INSERT INTO t VALUES (1234.50, '["TV", "é"]', 'Private room', '2021-12-04 10:00', ARRAY['TV', 'a "b"'], '$1,234.00')""",
+        """INSERT INTO t VALUES
+        (1234.50, '["TV", "é"]', 'Private room', '2021-12-04 10:00', ARRAY['TV', 'a "b"'], '$1,234.00')""",
     )
     columns = ("price", "amenities", "room", "seen", "list", "money")
     (row,) = base.read(f"{server.uri(name)}?table=public.t", exactly(*columns)).take_all()

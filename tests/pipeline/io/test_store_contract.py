@@ -21,8 +21,8 @@ from pipeline.io import exactly
 from pipeline.io import stores as base
 from pipeline.io import tagged_blocks as parts
 from pipeline.io.stores import StoreError
-from tests.pipeline.io import stores
-from tests.pipeline.io.stores import Store
+from tests.support import stores
+from tests.support.stores import Store
 from transforms.clean import REJECTED_SCHEMA
 from transforms.contract import CONTRACT_VERSION, accepted_schema
 

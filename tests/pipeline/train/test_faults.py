@@ -13,9 +13,9 @@ from pipeline.settings import Settings
 from pipeline.train import boosting
 from pipeline.train.statistics import TrainingError
 from pipeline.train.train import train
-from tests.listings import accepted_listings, write_dataset
-from tests.spools import spools
-from tests.until import until
+from tests.support.accepted_listings import accepted_listings, write_dataset
+from tests.support.spools import spools
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

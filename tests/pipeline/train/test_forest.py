@@ -11,7 +11,7 @@ from pipeline.settings import ForestSettings
 from pipeline.train.encoded_rows import category_positions
 from pipeline.train.forest import NOTEBOOK_FEATURES, float32_below, grow, grow_tree, merged, tree_seeds
 from pipeline.train.onnx_export import check_parity, with_missing
-from tests.listings import accepted_listings
+from tests.support.accepted_listings import accepted_listings
 from transforms.contract import CATEGORY, FEATURES, Pricing
 from transforms.encode import Matrix, Vocabulary, encode_table
 

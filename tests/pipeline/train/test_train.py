@@ -13,7 +13,7 @@ from pipeline.train.statistics import TrainingError
 from pipeline.train.train import train
 from registry.artifact import Artifact
 from registry.registry import Registry
-from tests.listings import accepted_listings, write_dataset
+from tests.support.accepted_listings import accepted_listings, write_dataset
 
 ROWS = 3_000
 SETTINGS = Settings(xgboost=XGBoostSettings(rounds=60, max_depth=4), random_forest=ForestSettings(trees=12))

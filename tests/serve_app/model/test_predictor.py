@@ -1,0 +1,158 @@
+"""The service without its transport: the same answer for one listing, many, and columns, and as in batch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.predict import score
+from registry.artifact import load_artifact
+from registry.errors import ArtifactError
+from serve_app.errors import InvalidListing, RequestError
+from serve_app.model.predictor import Predictor
+from tests.support.accepted_listings import accepted_listings
+from tests.support.serving.models import as_listings, boosted_artifact, boosted_model
+from tests.support.tiny_model import FIRST, tiny_artifact
+from transforms.contract import CATEGORY, FEATURES, Pricing
+from transforms.listings.example import EXAMPLE
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return Predictor(boosted_model(tmp_path_factory.mktemp("model")))
+
+
+def columns_of(table: pa.Table) -> dict[str, pa.Array]:
+    inputs = table.drop_columns(["price", CATEGORY])
+    return {name: inputs[name].combine_chunks() for name in inputs.column_names}
+
+
+def shares(answers: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    return np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
+
+
+def test_the_challenge_is_answered(predictor: Predictor) -> None:
+    answer = predictor.predict(EXAMPLE)
+
+    assert list(answer) == ["id", "price_category", "probabilities", "model"]
+    assert answer["id"] == 1001
+    assert answer["model"] == f"listing-price@{FIRST}"
+    assert list(answer["probabilities"]) == ["Low", "Mid", "High", "Lux"]
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert answer["price_category"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_one_many_columns_and_batch_agree_to_the_last_bit(predictor: Predictor) -> None:
+    table = accepted_listings(3_000, seed=5)
+    batch = score(table, predictor.artifact)
+    expected = np.column_stack([batch[f"probability_{label}"].to_numpy() for label in Pricing().labels])
+    listings = as_listings(table)
+
+    assert np.array_equal(shares([predictor.predict(listing) for listing in listings[:500]]), expected[:500])
+    many = predictor.predict_many(listings)
+    assert np.array_equal(shares(many), expected)
+    assert [answer["id"] for answer in many] == table["id"].to_pylist()
+    assert [answer[CATEGORY] for answer in many] == batch[CATEGORY].to_pylist()
+    scored = predictor.score_columns(columns_of(table), len(table))
+    assert np.array_equal(scored.probabilities, expected)
+    assert predictor.categories(scored.probabilities).to_pylist() == batch[CATEGORY].to_pylist()
+
+
+def test_a_bad_listing_never_fails_its_neighbours(predictor: Predictor) -> None:
+    wrong = {**EXAMPLE, "id": 7, "room_type": "Flat"}
+
+    first, second, third, fourth = predictor.predict_many([EXAMPLE, wrong, 5, {**EXAMPLE, "id": 8}])
+
+    assert first == predictor.predict(EXAMPLE)
+    assert second["id"] == 7
+    assert second["error"]["problems"][0]["reason"] == "room_type:not_allowed"
+    assert third["id"] is None
+    assert (fourth["id"], fourth["probabilities"]) == (8, first["probabilities"])
+
+
+def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Predictor) -> None:
+    listings = [
+        EXAMPLE,
+        {**EXAMPLE, "room_type": "Flat"},
+        {**EXAMPLE, "neighbourhood": "Atlantis", "beds": 1000.0},
+        {**EXAMPLE, "id": None},
+        {**EXAMPLE, "latitude": float("nan"), "tv": 5},
+        {**EXAMPLE, "neighbourhood": "Bronx", "amenities": ["Wifi"]},
+    ]
+    names = dict.fromkeys(name for listing in listings for name in listing)
+    columns = {name: pa.array([listing.get(name) for listing in listings]) for name in names}
+
+    scored = predictor.score_columns(columns, len(listings))
+
+    found: list[set[str]] = [set() for _ in listings]
+    for problem, mask in scored.read.problems:
+        for row in np.flatnonzero(mask):
+            found[row].add(problem.reason)
+    for listing, probabilities, reasons in zip(listings, scored.probabilities, found, strict=True):
+        if reasons:
+            with pytest.raises(InvalidListing) as caught:
+                predictor.predict(listing)
+            assert {problem.reason for problem in caught.value.problems} == reasons
+            assert np.isnan(probabilities).all()
+        else:
+            assert np.array_equal(probabilities, shares([predictor.predict(listing)])[0])
+    assert [bool(reasons) for reasons in found] == [False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "reason"),
+    [
+        ("price", pa.array([1.0]), "price:unknown_field"),
+        ("beds", pa.array(["2"]), "beds:unparseable"),
+        ("room_type", pa.array([1]), "room_type:unparseable"),
+        ("beds", pa.array([[1]]), "beds:unparseable"),
+        ("tv", pa.array(["1"]), "tv:unparseable"),
+        ("amenities", pa.array(["TV"]), "amenities:unparseable"),
+        ("id", None, "id:missing"),
+    ],
+)
+def test_a_wrong_column_is_refused_as_a_whole(
+    predictor: Predictor, name: str, column: pa.Array | None, reason: str
+) -> None:
+    columns = {key: pa.array([value]) for key, value in EXAMPLE.items()} | {name: column}
+
+    with pytest.raises(InvalidListing) as caught:
+        predictor.score_columns({key: value for key, value in columns.items() if value is not None}, 1)
+    assert [problem.reason for problem in caught.value.problems] == [reason]
+
+
+def test_no_listings_are_no_error(predictor: Predictor) -> None:
+    assert predictor.predict_many([]) == []
+    assert predictor.score_columns(
+        {key: pa.array([value])[:0] for key, value in EXAMPLE.items()}, 0
+    ).probabilities.shape == (0, 4)
+
+
+def test_contributions_add_up_to_the_probabilities(predictor: Predictor) -> None:
+    answer = predictor.explain(EXAMPLE)
+
+    assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(
+        EXAMPLE
+    )
+    assert list(answer["contributions"]["Low"]) == list(FEATURES)
+    scores = np.array(
+        [answer["base"][label] + sum(answer["contributions"][label].values()) for label in Pricing().labels]
+    )
+    assert np.exp(scores) / np.exp(scores).sum() == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)
+
+
+def test_a_model_without_trees_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="contributions") as caught:
+        Predictor(load_artifact(tiny_artifact(tmp_path / "tiny"))).explain(EXAMPLE)
+    assert caught.value.status == 501
+
+
+def test_a_booster_of_another_model_is_refused(tmp_path: Path) -> None:
+    first = load_artifact(boosted_artifact(tmp_path / "first"))
+    other = boosted_artifact(tmp_path / "other", seed=1)
+    (first.folder / "booster.ubj").write_bytes((other / "booster.ubj").read_bytes())
+
+    with pytest.raises(ArtifactError, match=r"another model than model\.onnx"):
+        Predictor(first)

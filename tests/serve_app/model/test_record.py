@@ -1,0 +1,139 @@
+"""A listing as a caller sends it: what is read, what is refused, and what is said about it."""
+
+from typing import Any
+
+import pytest
+
+from serve_app.errors import InvalidListing
+from serve_app.model.record import read_listing
+from tests.support.serving.models import VOCABULARY
+from transforms.contract import FEATURES, FIELDS
+from transforms.listings.example import EXAMPLE
+
+
+def problems(**changed: Any) -> list[Any]:
+    with pytest.raises(InvalidListing) as caught:
+        read_listing({**EXAMPLE, **changed}, VOCABULARY)
+    return list(caught.value.problems)
+
+
+def reasons(**changed: Any) -> list[str]:
+    return [problem.reason for problem in problems(**changed)]
+
+
+def test_the_challenge_is_read() -> None:
+    record = read_listing(EXAMPLE, VOCABULARY)
+
+    assert (record["id"], record["neighbourhood"], record["accommodates"], record["bathrooms"]) == (
+        1001,
+        "Brooklyn",
+        4,
+        2.0,
+    )
+    assert (record["tv"], record["elevator"], record["internet"], record["wifi"]) == (True, True, False, False)
+    assert record.get("property_type") is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"id": 0}, "id:out_of_range"),
+        ({"id": 2**63}, "id:out_of_range"),
+        ({"id": "1001"}, "id:unparseable"),
+        ({"id": 1e17}, "id:unparseable"),
+        ({"id": None}, "id:missing"),
+        ({"id": True}, "id:unparseable"),
+        ({"neighbourhood": " "}, "neighbourhood:missing"),
+        ({"neighbourhood": "Broklyn"}, "neighbourhood:unknown"),
+        ({"room_type": "Flat"}, "room_type:not_allowed"),
+        ({"accommodates": 65}, "accommodates:out_of_range"),
+        ({"accommodates": 2.5}, "accommodates:unparseable"),
+        ({"accommodates": [2]}, "accommodates:unparseable"),
+        ({"beds": "2"}, "beds:unparseable"),
+        ({"beds": -1}, "beds:out_of_range"),
+        ({"beds": 10**400}, "beds:out_of_range"),
+        ({"beds": float("inf")}, "beds:out_of_range"),
+        ({"latitude": 90.1}, "latitude:out_of_range"),
+        ({"longitude": float("nan")}, "longitude:missing"),
+        ({"tv": 2}, "tv:unparseable"),
+        ({"tv": "yes"}, "tv:unparseable"),
+        ({"amenities": "TV"}, "amenities:unparseable"),
+        ({"amenities": ["TV", 1]}, "amenities:unparseable"),
+        ({"property_type": 7}, "property_type:unparseable"),
+        ({"price": 100}, "price:unknown_field"),
+    ],
+)
+def test_a_wrong_value_is_named_as_in_rejected_rows(changed: dict[str, Any], reason: str) -> None:
+    assert reasons(**changed) == [reason]
+
+
+def test_all_wrong_fields_are_named_at_once() -> None:
+    assert reasons(room_type=None, beds=-1, neighbourhood="Atlantis", bath=1) == [
+        "room_type:missing",
+        "beds:out_of_range",
+        "bath:unknown_field",
+        "neighbourhood:unknown",
+    ]
+
+
+def test_every_required_field_is_missed() -> None:
+    with pytest.raises(InvalidListing) as caught:
+        read_listing({}, VOCABULARY)
+
+    expected = [f"{item.name}:missing" for item in FIELDS if item.required and item.name != "price"]
+    assert [problem.reason for problem in caught.value.problems] == expected
+
+
+def test_messages_say_what_was_found_what_is_allowed_and_what_is_close() -> None:
+    (unknown,) = problems(nieghbourhood="Brooklyn")
+    assert 'Did you mean "neighbourhood"?' in unknown.message
+
+    (room,) = problems(room_type="Entire home")
+    assert 'found "Entire home"' in room.message
+    assert '"Hotel room"' in room.message
+    assert 'Did you mean "Entire home/apt"?' in room.message
+
+    (borough,) = problems(neighbourhood="Broklyn")
+    assert '"Staten Island"' in borough.message
+    assert 'Did you mean "Brooklyn"?' in borough.message
+
+    (guests,) = problems(accommodates=0)
+    assert guests.message == "accommodates: found 0, expected a whole number from 1 to 64."
+
+
+def test_a_long_value_is_cut() -> None:
+    (problem,) = problems(room_type="x" * 10_000)
+
+    assert len(problem.message) < 400
+
+
+def test_other_forms_of_the_same_values_are_read() -> None:
+    plain = read_listing(
+        {**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0},
+        VOCABULARY,
+    )
+
+    assert plain == read_listing(EXAMPLE, VOCABULARY)
+
+
+def test_amenities_are_read_as_in_batch_and_a_flag_wins() -> None:
+    amenities = ["Window AC unit", "KitchenAid oven", "Fast wifi – 100 Mbps", '55" HDTV with Netflix']
+
+    record = read_listing({**EXAMPLE, "amenities": amenities, "tv": 0, "internet": None}, VOCABULARY)
+
+    assert {name: record[name] for name in FEATURES[9:]} == {
+        "tv": False,
+        "internet": True,
+        "air_conditioning": True,
+        "kitchen": False,
+        "heating": False,
+        "wifi": True,
+        "elevator": True,
+        "breakfast": False,
+    }
+
+
+@pytest.mark.parametrize("listing", [None, [], "text", 1, [[]]])
+def test_what_is_no_object_is_refused(listing: Any) -> None:
+    with pytest.raises(InvalidListing, match="listing"):
+        read_listing(listing, VOCABULARY)

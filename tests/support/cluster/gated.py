@@ -1,0 +1,45 @@
+"""`nightprice`, with tasks that wait at a gate: whoever opens it decides what has happened before.
+
+python -m tests.support.cluster.gated GATE COMMAND --source gated://FOLDER …
+Every file is a task. The tasks of the first half of the files go through, the others leave
+`GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.cli import commands as cli
+from pipeline.cluster import session
+
+
+def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
+    import ray.util
+
+    yield block.slice(0, 10)
+    file = Path(block["source_file"][0].as_py())
+    if int(file.stem.split("-")[1]) >= int((gate / "half").read_text()):
+        (gate / "waiting" / f"{file.stem}@{ray.util.get_node_ip_address()}").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.05)
+    yield block.slice(10)
+
+
+def main(gate: str) -> None:
+    session.configure_environment()
+    from pipeline.cluster.arrow_tasks import map_tables
+    from pipeline.io import files
+    from pipeline.io import stores as base
+
+    files.SMALLEST_TASK_BYTES = 1
+    wait = partial(wait_at_gate, gate=Path(gate))
+    base.source("gated")(lambda uri, columns: map_tables(files.read_files(uri[8:], columns), wait))
+    cli.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv.pop(1))

@@ -1,0 +1,77 @@
+"""What the tests of the service stand on: small models, listings as a caller sends them."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xgboost
+
+from pipeline.train.boosting import BOOSTER_FILE, booster_to_onnx
+from registry.artifact import Artifact, load_artifact, write_artifact
+from registry.registry import Registry
+from tests.support.accepted_listings import BOROUGHS, TYPES, accepted_listings
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact, tiny_manifest
+from transforms.contract import CATEGORY, ROOM_TYPES, Pricing
+from transforms.encode import Vocabulary, encode_table
+
+VOCABULARY = Vocabulary(
+    {name: i + 1 for i, name in enumerate(BOROUGHS)},
+    {name: i + 1 for i, name in enumerate(TYPES)},
+    {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
+)
+
+
+def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: int = 20) -> Path:
+    """Write a small model of XGBoost, as training does, and return its folder."""
+    onnx, booster, golden, expected = _boosted(seed, rounds)
+    manifest = {**tiny_manifest(version), "vocabulary": VOCABULARY.as_json()}
+    write_artifact(
+        folder,
+        manifest=manifest,
+        onnx=onnx,
+        golden_features=golden,
+        golden_probabilities=expected,
+        files={BOOSTER_FILE: booster},
+    )
+    return folder
+
+
+@cache
+def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
+    table = accepted_listings(2_000, seed)
+    features = encode_table(table, VOCABULARY)
+    labels = np.array([Pricing().labels.index(label) for label in table[CATEGORY].to_pylist()])
+    parameters = {
+        "objective": "multi:softprob",
+        "num_class": 4,
+        "max_depth": 5,
+        "nthread": 1,
+        "base_score": 0.5,
+        "seed": seed,
+    }
+    booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), rounds)
+    golden = features[:20]
+    return booster_to_onnx(booster, 4), bytes(booster.save_raw("ubj")), golden, booster.inplace_predict(golden)
+
+
+def boosted_model(folder: Path, **options: Any) -> Artifact:
+    return load_artifact(boosted_artifact(folder / "model", **options))
+
+
+def as_listings(table: pa.Table) -> list[dict[str, Any]]:
+    """Accepted rows as callers send them: without price, nulls left out in every other row."""
+    rows = table.drop_columns(["price", CATEGORY]).to_pylist()
+    return [{name: value for name, value in row.items() if value is not None or i % 2} for i, row in enumerate(rows)]
+
+
+def registry_with(folder: Path, versions: Sequence[str], boosted: bool = False, uri: str | None = None) -> Registry:
+    """A registry with these versions, at an address or in a folder; the first is the champion."""
+    registry = Registry(uri or str(folder / "registry"), folder / "cache")
+    for seed, version in enumerate(versions):
+        make = boosted_artifact if boosted else tiny_artifact
+        registry.publish(make(folder / version, version=version, seed=seed), NAME)
+    registry.promote(NAME, versions[0], "champion", "test")
+    return registry

@@ -1,0 +1,32 @@
+"""Bodies of requests: streams of Arrow, tensors of the Open Inference Protocol."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from serve_app.protocols.v2 import datatype
+from tests.support.accepted_listings import accepted_listings
+from tests.support.tiny_model import NAME
+from transforms.contract import CATEGORY, FIELDS_BY_NAME
+
+INFER = f"/v2/models/{NAME}/infer"
+
+
+def stream(table: pa.Table, **options: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def listings_table(rows: int, seed: int = 0) -> pa.Table:
+    return accepted_listings(rows, seed).drop_columns(["price", CATEGORY])
+
+
+def tensor(name: str, values: list[Any], kind: str | None = None, shape: list[int] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "datatype": kind or datatype(FIELDS_BY_NAME[name]),
+        "shape": shape or [len(values)],
+        "data": values,
+    }

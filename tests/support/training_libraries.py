@@ -1,0 +1,3 @@
+"""The modules that only training may import."""
+
+TRAINING = {"sklearn", "xgboost", "onnx", "onnxmltools", "skl2onnx", "pandas"}
