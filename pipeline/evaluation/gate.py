@@ -23,7 +23,7 @@ class Decision:
     champion: Evaluation | None = None
 
 
-def decide(challenger: Artifact, champion: Artifact | None, rule: GateSettings, data: str | None = None) -> Decision:
+def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, data: str | None = None) -> Decision:
     """Evaluate both models on the challenger's holdout rows and compare them by `settings.gate`.
 
     The rows are those of the challenger's dataset (or of `data`) that its own split held out. Without a champion the

@@ -70,12 +70,11 @@ class TrainingRun:
             max_preemption_failures=_MAX_PREEMPTIONS,
             controller_failure_limit=_MAX_STARTS - 1,
         )
+        rows = self.rows
+        if split_rows:
+            rows = padded(rows, sum(self.counts), len(self.contract.features), self.workers)
         return {
-            "datasets": {
-                "train": padded(self.rows, sum(self.counts), len(self.contract.features), self.workers)
-                if split_rows
-                else self.rows
-            },
+            "datasets": {"train": rows},
             "dataset_config": DataConfig("all" if split_rows else [], execution_options=options),
             "scaling_config": ScalingConfig(num_workers=self.workers, resources_per_worker={"CPU": self.cpus}),
             "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=failures),
@@ -136,7 +135,8 @@ def _what_happened(error: Exception) -> str:
     """In sentences."""
     # Ray Train wraps what it found when it looked after its workers.
     if isinstance(getattr(error, "health_check_failure", error), RayActorError):
-        return f"its process or its node died, as in each of {_MAX_FAILURES + 1} starts. Most often a node ran out of memory."
+        starts = _MAX_FAILURES + 1
+        return f"its process or its node died, as in each of {starts} starts. Most often a node ran out of memory."
     # What comes from the tasks that read for a worker reaches it as a text.
     if WorkerCrashedError.__name__ in str(error):
         return f"the processes that read its rows died, every time. {what_is_wrong()}"

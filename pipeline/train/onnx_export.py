@@ -33,9 +33,8 @@ class Trees:
     """The nodes of all trees of an ensemble, tree after tree, each tree from its root at position 0.
 
     `tree`, `feature`, `threshold`, `left`, `right`, `missing_left` are [nodes]; `left` and `right` are positions within
-    the tree, -1 at a leaf; `feature` is a position in the feature vector. `leaf` [leaves], `category` and `weight` say what each leaf
-    adds to
-    the score of which category: `leaf` is a position among all nodes.
+    the tree, -1 at a leaf; `feature` is a position in the feature vector. `leaf` [leaves], `category` and `weight` say
+    what each leaf adds to the score of which label: `leaf` is a position among all nodes.
     """
 
     tree: Array
