@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.contract import CATEGORY, CONTRACT_VERSION, FIELDS, ROOM_TYPES, Pricing, accepted_schema, price_category
+from transforms.contract import Label
+from transforms.listings import CONTRACT, ROOM_TYPES
 
 VERSION = "20260101T000000Z-aaaaaa"
 BOROUGHS = ("Bronx", "Queens", "Staten Island", "Brooklyn", "Manhattan")
 TYPES = ("Room in hotel", "Entire rental unit", "Private room in home", "Castle")
 
 
-def accepted_listings(rows: int, seed: int = 0, pricing: Pricing | None = None) -> pa.Table:
+def accepted_listings(rows: int, seed: int = 0, label: Label | None = None) -> pa.Table:
     """A table of accepted rows, some with missing values."""
     random = np.random.default_rng(seed)
     borough, room, accommodates = random.integers(0, 5, rows), random.integers(0, 4, rows), random.integers(1, 9, rows)
@@ -34,10 +35,10 @@ def accepted_listings(rows: int, seed: int = 0, pricing: Pricing | None = None) 
         "longitude": -74 + random.normal(0, 0.1, rows),
         "price": price.round(2) + 10,
     }
-    flags = {item.name: random.random(rows) < 0.5 for item in FIELDS if item.of_items}
-    labels = [price_category(value, pricing or Pricing()) for value in values["price"]]
-    schema = accepted_schema()
-    columns = {**values, **flags, CATEGORY: labels}
+    flags = {item.name: random.random(rows) < 0.5 for item in CONTRACT.fields if item.from_list}
+    labels = [(label or CONTRACT.label).label_of(value) for value in values["price"]]
+    schema = CONTRACT.accepted_schema()
+    columns = {**values, **flags, CONTRACT.label_name: labels}
     return pa.table(
         [pa.array(columns[name], schema.field(name).type, from_pandas=True) for name in schema.names], schema=schema
     )
@@ -69,8 +70,8 @@ def dataset_manifest(rows: int) -> Mapping[str, Any]:
         "reasons": {},
         "warnings": {},
         "sources": [],
-        "contract_version": CONTRACT_VERSION,
-        "pricing": Pricing().as_json(),
+        "contract": CONTRACT.ref,
+        "label": CONTRACT.label.as_json(),
         "settings": {},
         "code_version": "0",
         "libraries": {},

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.contract import RAW_COLUMNS
+from transforms.listings import CONTRACT
 
 
 def listing(number: int = 1, **values: str | None) -> dict[str, str | None]:
@@ -46,12 +46,12 @@ LISTING = listing(
 
 def table_of(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     listed = list(rows)
-    return pa.table({name: pa.array([row.get(name) for row in listed], pa.string()) for name in RAW_COLUMNS})
+    return pa.table({name: pa.array([row.get(name) for row in listed], pa.string()) for name in CONTRACT.raw_columns})
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, RAW_COLUMNS)
+    writer = csv.DictWriter(text, CONTRACT.raw_columns)
     writer.writeheader()
     writer.writerows(rows)
     content = text.getvalue().encode()

@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from registry.artifact import write_artifact
-from transforms.contract import CONTRACT_VERSION, FEATURES, ROOM_TYPES, Pricing
-from transforms.encode import Matrix, Vocabulary
+from transforms.encode import Matrix
+from transforms.listings import CONTRACT, ROOM_TYPES
 
 NAME = "listing-price"
 FIRST = "20260101T000000Z-aaaaaa"
@@ -20,11 +20,11 @@ THIRD = "20260303T000000Z-cccccc"
 # Train and publish a tiny model, and return its version: `publish(version, seed)`.
 Publish = Callable[..., str]
 
-VOCABULARY = Vocabulary(
-    {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5},
-    {"Entire rental unit": 1},
-    {room: i + 1 for i, room in enumerate(ROOM_TYPES)},
-)
+VOCABULARY = {
+    "neighbourhood": {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5},
+    "property_type": {"Entire rental unit": 1},
+    "room_type": {room: i + 1 for i, room in enumerate(ROOM_TYPES)},
+}
 
 
 def tiny_artifact(
@@ -36,7 +36,7 @@ def tiny_artifact(
     **manifest: Any,
 ) -> Path:
     """Write a model whose weights depend on the seed, and return its folder; `manifest` replaces entries."""
-    weights = np.random.default_rng(seed).normal(0, 0.1, (len(FEATURES), 4)).astype(np.float32)
+    weights = np.random.default_rng(seed).normal(0, 0.1, (len(CONTRACT.features), 4)).astype(np.float32)
     features = golden_rows()
     whole = {**tiny_manifest(version), **manifest}
     golden = tiny_probabilities(features, weights) + np.float32(golden_shift)
@@ -58,18 +58,17 @@ def tiny_manifest(version: str = FIRST) -> dict[str, Any]:
         "version": version,
         "created": f"{version[:4]}-{version[4:6]}-{version[6:8]}T00:00:00+00:00",
         "estimator": "xgboost",
-        "features": list(FEATURES),
-        "vocabulary": VOCABULARY.as_json(),
-        "pricing": Pricing().as_json(),
-        "labels": list(Pricing().labels),
-        "contract_version": CONTRACT_VERSION,
+        "features": list(CONTRACT.features),
+        "vocabulary": VOCABULARY,
+        "label": CONTRACT.label.as_json(),
+        "contract": CONTRACT.ref,
         "metrics": {"accuracy": 0.7, "log_loss": 0.75},
         "dataset": {"uri": "data", "version": FIRST, "rows": 100},
     }
 
 
 def golden_rows() -> Matrix:
-    rows = np.random.default_rng(1).uniform(0, 5, (5, len(FEATURES))).astype(np.float32)
+    rows = np.random.default_rng(1).uniform(0, 5, (5, len(CONTRACT.features))).astype(np.float32)
     rows[1:, 4:7] = np.nan
     return rows
 

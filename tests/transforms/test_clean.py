@@ -11,27 +11,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.raw_listings import LISTING, table_of
+from tests.support.reference_clean import clean_row
 from transforms import clean as clean_module
-from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REJECTED_SCHEMA, SOURCE_FILE, clean
-from transforms.contract import FEATURES, RAW_COLUMNS, Pricing, clean_row
-from transforms.encode import Vocabulary, encode_record, encode_table
+from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, SOURCE_FILE, clean, rejected_schema
+from transforms.encode import Encoder, learn_vocabulary
+from transforms.listings import CONTRACT
 from transforms.listings.amenities import AMENITIES
 
 Row = Mapping[str, str | None]
+LABEL = CONTRACT.label
 
 
-def vocabulary_of(rows: Sequence[Mapping[str, Any]]) -> Vocabulary:
+def encoder_of(rows: Sequence[Mapping[str, Any]]) -> Encoder:
     names = {row["neighbourhood"]: [1, 0] for row in rows}
     types = {row["property_type"]: [30, 0] for row in rows if row["property_type"]}
-    return Vocabulary.learn(names, types)
+    return Encoder(CONTRACT, learn_vocabulary(CONTRACT, {"neighbourhood": names, "property_type": types}))
 
 
 def assert_same(rows: Sequence[Row]) -> None:
     """Batch path and single-value path give bit-equal records, reasons, warnings and features; else the field is
     named.
     """
-    cleaned = clean(table_of(rows), Pricing())
-    singles = [clean_row(row, Pricing()) for row in rows]
+    cleaned = clean(table_of(rows), CONTRACT, LABEL)
+    singles = [clean_row(row, CONTRACT, LABEL) for row in rows]
     good = [single for single in singles if not single.reasons]
     assert cleaned.accepted.num_rows == len(good)
     assert cleaned.rejected["reasons"].to_pylist() == [single.reasons for single in singles if single.reasons]
@@ -42,11 +44,11 @@ def assert_same(rows: Sequence[Row]) -> None:
         for name, value in single.record.items():
             assert same(batch[name], value), f"{name}: batch says {batch[name]!r}, a single row {value!r}"
     if good:
-        vocabulary = vocabulary_of([single.record for single in good])
-        matrix = encode_table(cleaned.accepted, vocabulary)
+        encoder = encoder_of([single.record for single in good])
+        matrix = encoder.table(cleaned.accepted)
         for row, single in zip(matrix, good, strict=True):
-            for position, name in enumerate(FEATURES):
-                expected = encode_record(single.record, vocabulary)[position]
+            for position, name in enumerate(CONTRACT.features):
+                expected = encoder.record(single.record)[position]
                 assert row[position].tobytes() == expected.tobytes(), (
                     f"{name}: encoded {row[position]!r} in batch, {expected!r} alone"
                 )
@@ -87,7 +89,7 @@ mixed_rows = st.one_of(
     st.builds(
         lambda row, names: {**LISTING, **{name: row[name] for name in names}},
         rows,
-        st.sets(st.sampled_from(RAW_COLUMNS), max_size=2),
+        st.sets(st.sampled_from(CONTRACT.raw_columns), max_size=2),
     ),
 )
 
@@ -115,10 +117,10 @@ def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> N
         SOURCE_FILE, pa.array(["a.csv", "b.csv"])
     )
 
-    cleaned = clean(raw, Pricing())
+    cleaned = clean(raw, CONTRACT, LABEL)
 
     (rejected,) = cleaned.rejected.to_pylist()
-    assert cleaned.rejected.schema == REJECTED_SCHEMA
+    assert cleaned.rejected.schema == rejected_schema(CONTRACT)
     assert (rejected["price"], rejected["latitude"], rejected["amenities"]) == ("ask me", "91", LISTING["amenities"])
     assert rejected[SOURCE_FILE] == "b.csv"
     assert rejected["reasons"] == ["latitude:out_of_range", "price:unparseable"]
@@ -127,7 +129,7 @@ def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> N
 def test_a_line_that_is_no_row_is_rejected_with_that_reason_alone() -> None:
     raw = table_of([LISTING, {}]).append_column(INVALID_ROW, pa.array([None, "1,2,oops"]))
 
-    (rejected,) = clean(raw, Pricing()).rejected.to_pylist()
+    (rejected,) = clean(raw, CONTRACT, LABEL).rejected.to_pylist()
 
     assert (rejected["reasons"], rejected[INVALID_ROW]) == ([INVALID_ROW_REASON], "1,2,oops")
 
@@ -140,7 +142,10 @@ def test_typed_columns_are_read_as_their_text() -> None:
         typed.column_names.index("amenities"), "amenities", pa.array([["TV", "Fast wifi – 100 Mbps"]])
     )
 
-    assert clean(typed, Pricing()).accepted.to_pylist() == clean(table_of([LISTING]), Pricing()).accepted.to_pylist()
+    assert (
+        clean(typed, CONTRACT, LABEL).accepted.to_pylist()
+        == clean(table_of([LISTING]), CONTRACT, LABEL).accepted.to_pylist()
+    )
 
 
 def typed_table(name: str, column: pa.Array) -> pa.Table:
@@ -151,7 +156,9 @@ def typed_table(name: str, column: pa.Array) -> pa.Table:
 
 @pytest.mark.parametrize("type", [pa.float64(), pa.float32()])
 def test_an_id_that_was_rounded_by_a_float_is_refused(type: pa.DataType) -> None:
-    cleaned = clean(typed_table("id", pa.array([1041629.0, 2.0**53, 540000001041629952.0, None], type)), Pricing())
+    cleaned = clean(
+        typed_table("id", pa.array([1041629.0, 2.0**53, 540000001041629952.0, None], type)), CONTRACT, LABEL
+    )
 
     assert cleaned.accepted["id"].to_pylist() == [1041629]
     assert cleaned.rejected["reasons"].to_pylist() == [["id:unparseable"], ["id:unparseable"], ["id:missing"]]
@@ -159,7 +166,7 @@ def test_an_id_that_was_rounded_by_a_float_is_refused(type: pa.DataType) -> None
 
 @pytest.mark.parametrize("type", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType) -> None:
-    cleaned = clean(typed_table("price", pa.array(["$75.00", "ask me"]).cast(type)), Pricing())
+    cleaned = clean(typed_table("price", pa.array(["$75.00", "ask me"]).cast(type)), CONTRACT, LABEL)
 
     assert (cleaned.accepted["price"].to_pylist(), cleaned.rejected["price"].to_pylist()) == ([75.0], ["ask me"])
 
@@ -167,14 +174,15 @@ def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType) 
 def test_a_nested_value_that_json_has_no_word_for_is_kept_as_its_text() -> None:
     amenities = pa.array([[Decimal("1.50")]])
 
-    cleaned = clean(typed_table("amenities", amenities), Pricing())
+    cleaned = clean(typed_table("amenities", amenities), CONTRACT, LABEL)
 
     assert cleaned.warnings.to_pylist() == [None]
     assert not any(cleaned.accepted[name][0].as_py() for name in AMENITIES)
 
 
 def test_categories_that_the_model_does_not_know_are_rejected() -> None:
-    vocabulary = Vocabulary.learn({"Bronx": [1, 0]}, {})
+    counts = {"neighbourhood": {"Bronx": [1, 0]}, "property_type": {}}
+    encoder = Encoder(CONTRACT, learn_vocabulary(CONTRACT, counts))
     raw = table_of(
         [
             LISTING,
@@ -183,13 +191,13 @@ def test_categories_that_the_model_does_not_know_are_rejected() -> None:
         ]
     )
 
-    cleaned = clean(raw, known=vocabulary)
+    cleaned = clean(raw, CONTRACT, encoder=encoder)
 
     assert cleaned.rejected["reasons"].to_pylist() == [["neighbourhood:unknown"], ["neighbourhood:missing"]]
     assert cleaned.accepted["neighbourhood"].to_pylist() == ["Bronx"]
 
 
 def test_an_empty_table_gives_empty_parts() -> None:
-    cleaned = clean(table_of([]), Pricing())
+    cleaned = clean(table_of([]), CONTRACT, LABEL)
 
     assert (len(cleaned.accepted), len(cleaned.rejected), len(cleaned.warnings)) == (0, 0, 0)

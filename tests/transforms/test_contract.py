@@ -1,23 +1,20 @@
 """The table of fields and what follows from it."""
 
+from typing import Any
+
 import pytest
 
 from nightprice.errors import ContractError
 from tests.support.raw_listings import LISTING
-from transforms.contract import (
-    FEATURES,
-    FIELDS_BY_NAME,
-    RAW_COLUMNS,
-    Pricing,
-    accepted_schema,
-    clean_row,
-    price_category,
-    raw_columns,
-)
+from tests.support.reference_clean import clean_row
+from transforms.contract import Bands, label_from_json
+from transforms.listings import CONTRACT
+
+LABEL = CONTRACT.label
 
 
 def test_a_listing_becomes_a_record() -> None:
-    cleaned = clean_row(LISTING, Pricing())
+    cleaned = clean_row(LISTING, CONTRACT, LABEL)
 
     assert cleaned.reasons == []
     assert cleaned.warnings == []
@@ -66,17 +63,21 @@ def test_a_listing_becomes_a_record() -> None:
     ],
 )
 def test_what_is_wrong_is_named(column: str, raw: str | None, reason: str) -> None:
-    assert clean_row({**LISTING, column: raw}, Pricing()).reasons == [reason]
+    assert clean_row({**LISTING, column: raw}, CONTRACT, LABEL).reasons == [reason]
 
 
 def test_all_reasons_are_named() -> None:
     row = {**LISTING, "price": "x", "latitude": "1000", "room_type": "Tent"}
 
-    assert clean_row(row, Pricing()).reasons == ["room_type:not_allowed", "latitude:out_of_range", "price:unparseable"]
+    assert clean_row(row, CONTRACT, LABEL).reasons == [
+        "room_type:not_allowed",
+        "latitude:out_of_range",
+        "price:unparseable",
+    ]
 
 
 def test_an_optional_value_that_cannot_be_read_is_missing_and_a_warning() -> None:
-    cleaned = clean_row({**LISTING, "bathrooms_text": "some", "amenities": "TV"}, Pricing())
+    cleaned = clean_row({**LISTING, "bathrooms_text": "some", "amenities": "TV"}, CONTRACT, LABEL)
 
     assert cleaned.reasons == []
     assert cleaned.record["bathrooms"] is None
@@ -85,16 +86,16 @@ def test_an_optional_value_that_cannot_be_read_is_missing_and_a_warning() -> Non
 
 
 def test_without_pricing_the_price_is_left_out() -> None:
-    cleaned = clean_row({**LISTING, "price": None})
+    cleaned = clean_row({**LISTING, "price": None}, CONTRACT)
 
     assert cleaned.reasons == []
-    assert set(cleaned.record) == set(accepted_schema(with_price=False).names)
+    assert set(cleaned.record) == set(CONTRACT.accepted_schema(with_target=False).names)
 
 
 def test_the_second_column_counts_where_the_first_is_blank() -> None:
     row = {**LISTING, "neighbourhood_group_cleansed": " ", "bathrooms_text": None, "bathrooms": "1.5"}
 
-    record = clean_row(row, Pricing()).record
+    record = clean_row(row, CONTRACT, LABEL).record
 
     assert (record["neighbourhood"], record["bathrooms"]) == ("Bedford-Stuyvesant", 1.5)
 
@@ -113,7 +114,7 @@ def test_the_second_column_counts_where_the_first_is_blank() -> None:
     ],
 )
 def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: str) -> None:
-    assert price_category(price, Pricing()) == category
+    assert LABEL.label_of(price) == category
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,8 @@ def test_bins_include_their_upper_bound_and_ten_is_low(price: float, category: s
     ],
 )
 def test_bounds_belong_to_their_range(column: str, inside: str, outside: str, reason: str) -> None:
-    assert clean_row({**LISTING, column: inside}, Pricing()).reasons == []
-    assert clean_row({**LISTING, column: outside}, Pricing()).reasons == [reason]
+    assert clean_row({**LISTING, column: inside}, CONTRACT, LABEL).reasons == []
+    assert clean_row({**LISTING, column: outside}, CONTRACT, LABEL).reasons == [reason]
 
 
 @pytest.mark.parametrize(
@@ -145,51 +146,51 @@ def test_bounds_belong_to_their_range(column: str, inside: str, outside: str, re
         {"minimum": float("nan")},
     ],
 )
-def test_pricing_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+def test_pricing_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ContractError, match=r"bins|label"):
-        Pricing(**wrong)  # type: ignore[arg-type]
+        LABEL.override(**wrong)
 
 
 def test_pricing_survives_json() -> None:
-    pricing = Pricing((1.0, 2.0), ("a", "b", "c"), 0.5)
+    label = Bands((1.0, 2.0), ("a", "b", "c"), 0.5)
 
-    assert Pricing.from_json(pricing.as_json()) == pricing
+    assert label_from_json(label.as_json()) == label
 
 
 def test_a_missing_column_is_one_clear_error() -> None:
-    there = [name for name in RAW_COLUMNS if name != "accommodates"] + ["acommodates"]
+    there = [name for name in CONTRACT.raw_columns if name != "accommodates"] + ["acommodates"]
 
     with pytest.raises(
         ContractError,
-        match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Columns there: acommodates,',
+        match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Available columns: acom',
     ):
-        raw_columns(there, "x.csv")
+        CONTRACT.choose_columns(there, "x.csv")
 
 
 def test_a_column_that_is_there_twice_is_one_clear_error() -> None:
-    with pytest.raises(ContractError, match=r'x\.csv: column "price" is there 2 times\. Leave one of them\.'):
-        raw_columns([*RAW_COLUMNS, "price", "host_name", "host_name"], "x.csv")
+    with pytest.raises(ContractError, match=r'x\.csv: column "price" occurs 2 times\. Leave one of them\.'):
+        CONTRACT.choose_columns([*CONTRACT.raw_columns, "price", "host_name", "host_name"], "x.csv")
 
 
 def test_one_of_two_columns_is_enough_and_others_are_left_out() -> None:
-    there = [name for name in RAW_COLUMNS if name != "bathrooms"] + ["estimated_revenue_l365d"]
+    there = [name for name in CONTRACT.raw_columns if name != "bathrooms"] + ["estimated_revenue_l365d"]
 
-    assert raw_columns(there, "x") == there[:-1]
+    assert CONTRACT.choose_columns(there, "x") == there[:-1]
 
 
 def test_the_price_is_needed_for_training_only() -> None:
-    there = [name for name in RAW_COLUMNS if name != "price"]
+    there = [name for name in CONTRACT.raw_columns if name != "price"]
 
-    assert raw_columns(there, "x", with_price=False) == there
+    assert CONTRACT.choose_columns(there, "x", with_target=False) == there
     with pytest.raises(ContractError, match='"price" is missing'):
-        raw_columns(there, "x")
+        CONTRACT.choose_columns(there, "x")
 
 
 def test_seventeen_features_from_neighbourhood_to_breakfast() -> None:
-    assert (len(FEATURES), FEATURES[0], FEATURES[-1]) == (17, "neighbourhood", "breakfast")
+    assert (len(CONTRACT.features), CONTRACT.features[0], CONTRACT.features[-1]) == (17, "neighbourhood", "breakfast")
 
 
 def test_what_is_allowed_is_said_in_words() -> None:
-    assert FIELDS_BY_NAME["latitude"].expected() == "a number from -90 to 90"
-    assert FIELDS_BY_NAME["id"].expected() == "a whole number of at least 1"
-    assert FIELDS_BY_NAME["room_type"].expected().startswith('one of "Shared room", "Private room"')
+    assert CONTRACT.by_name["latitude"].expected() == "a number from -90 to 90"
+    assert CONTRACT.by_name["id"].expected() == "a whole number of at least 1"
+    assert CONTRACT.by_name["room_type"].expected().startswith('one of "Shared room", "Private room"')

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.lift import lift, lift_any
+from nightprice.errors import ContractError
+from transforms.lift import ListMatcher, lift
 from transforms.listings.amenities import amenities_from_text
 
 
@@ -32,7 +33,7 @@ def test_more_distinct_values_than_a_small_index_holds() -> None:
     assert lift(lambda text: -1 if text is None else int(text), pa.int64())(encoded).to_pylist() == [*range(127), -1]
 
 
-starts_with_a = lift_any([lambda item: item.startswith("a"), lambda item: "b" in item], amenities_from_text)
+starts_with_a = ListMatcher([lambda item: item.startswith("a"), lambda item: "b" in item], amenities_from_text)
 items = st.lists(st.text(alphabet=st.sampled_from('ab,"[] \\é\n'), max_size=6), max_size=4)
 
 
@@ -94,3 +95,17 @@ def test_sliced_and_empty_columns() -> None:
 
     assert starts_with_a(column.slice(1, 2))[0].tolist() == [[True, False], [False, True]]
     assert starts_with_a(column.slice(0, 0))[0].shape == (0, 2)
+
+
+def test_the_last_of_as_many_functions_as_fit_is_told_from_a_broken_text() -> None:
+    matcher = ListMatcher([lambda item, name=str(number): item == name for number in range(61)], amenities_from_text)
+
+    flags, unreadable = matcher(pa.array(['["60"]', '["0"', "[]"]))
+
+    assert [row.nonzero()[0].tolist() for row in flags] == [[60], [], []]
+    assert unreadable.tolist() == [False, True, False]
+
+
+def test_more_functions_than_fit_are_refused() -> None:
+    with pytest.raises(ContractError, match="62 fields are read from one list; at most 61"):
+        ListMatcher([str.isupper] * 62, amenities_from_text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from tests.support.cluster.hosts import Host, host_environment
 from tests.support.cluster.ray_cluster import (
@@ -22,7 +23,6 @@ from tests.support.cluster.ray_cluster import (
 )
 from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 from tests.support.waiting import until
-from transforms.listings.example import EXAMPLE
 
 PUBLISH = """
 import sys

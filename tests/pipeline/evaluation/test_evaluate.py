@@ -9,13 +9,14 @@ import ray.data
 
 from nightprice.errors import ContractError
 from pipeline.datasets import open_dataset
-from pipeline.evaluation.evaluate import COLUMNS, EvaluationError, count, evaluate, evaluate_dataset
+from pipeline.evaluation.evaluate import EvaluationError, count, evaluate, evaluate_dataset, evaluation_columns
 from pipeline.evaluation.metrics import summary
 from pipeline.split import Split
 from registry.artifact import Artifact, load_artifact
 from tests.support.accepted_listings import accepted_listings, write_dataset
 from tests.support.tiny_model import tiny_artifact
-from transforms.contract import CATEGORY, Pricing
+from transforms.contract import Bands
+from transforms.listings import CONTRACT
 
 
 @pytest.fixture(scope="module")
@@ -31,40 +32,46 @@ def table() -> pa.Table:
 def test_streamed_counts_are_those_of_all_rows(
     ray_session: None, artifact: Artifact, table: pa.Table, tmp_path: Path
 ) -> None:
-    dataset = open_dataset(write_dataset(tmp_path, table, files=4))
+    dataset = open_dataset(write_dataset(tmp_path, table, files=4), CONTRACT)
     assert (
         evaluate_dataset(artifact, dataset)["confusion"]
-        == summary(count(table, artifact), artifact.labels)["confusion"]
+        == summary(count(table, artifact, CONTRACT), artifact.label)["confusion"]
     )
     split = Split(0.3)
     held = table.filter(pa.array(split.is_holdout(table["id"].to_numpy())))
     assert (
         evaluate_dataset(artifact, dataset, split)["confusion"]
-        == summary(count(held, artifact), artifact.labels)["confusion"]
+        == summary(count(held, artifact, CONTRACT), artifact.label)["confusion"]
     )
 
 
 def test_the_truth_is_the_category_of_the_price(artifact: Artifact, table: pa.Table) -> None:
-    truth = count(table, artifact).confusion.sum(axis=1)
-    assert truth.tolist() == [table[CATEGORY].to_pylist().count(label) for label in artifact.labels]
+    truth = count(table, artifact, CONTRACT).confusion.sum(axis=1)
+    assert truth.tolist() == [table[CONTRACT.label_name].to_pylist().count(label) for label in artifact.labels]
 
 
 def test_a_model_is_judged_by_its_own_bins(table: pa.Table, tmp_path: Path) -> None:
-    pricing = Pricing((50.0, 60.0, 70.0))
-    other = load_artifact(tiny_artifact(tmp_path / "other", pricing=pricing.as_json()))
-    truth = count(table, other).confusion.sum(axis=1)
+    label = CONTRACT.label.override(bins=(50.0, 60.0, 70.0))
+    assert isinstance(label, Bands)
+    other = load_artifact(tiny_artifact(tmp_path / "other", label=label.as_json()))
+    truth = count(table, other, CONTRACT).confusion.sum(axis=1)
     assert (
         truth.tolist()
-        == np.bincount(np.digitize(table["price"].to_numpy(), pricing.bins, right=True), minlength=4).tolist()
+        == np.bincount(np.digitize(table["price"].to_numpy(), label.bins, right=True), minlength=4).tolist()
     )
+
+
+def with_neighbourhoods(table: pa.Table, names: pa.Array) -> pa.Table:
+    replaced = table.set_column(table.column_names.index("neighbourhood"), "neighbourhood", names)
+    return replaced.select(list(evaluation_columns(CONTRACT)))
 
 
 def test_unknown_neighbourhoods_are_counted_and_are_in_no_metric(
     ray_session: None, artifact: Artifact, table: pa.Table
 ) -> None:
     names = pa.array(["Atlantis"] * 30 + table["neighbourhood"].to_pylist()[30:])
-    strange = table.set_column(table.column_names.index("neighbourhood"), "neighbourhood", names).select(list(COLUMNS))
-    found = evaluate(artifact, ray.data.from_arrow(strange))
+    strange = with_neighbourhoods(table, names)
+    found = evaluate(artifact, ray.data.from_arrow(strange), CONTRACT)
     assert found["unscorable"] == {"neighbourhood:unknown": 30}
     assert found["rows"] == 970
     assert "Atlantis" not in [entry["value"] for entry in found["segments"]["neighbourhood"]]
@@ -72,12 +79,12 @@ def test_unknown_neighbourhoods_are_counted_and_are_in_no_metric(
 
 def test_rows_of_another_city_are_one_clear_error(ray_session: None, artifact: Artifact, table: pa.Table) -> None:
     names = pa.array(["Kowloon"] * len(table))
-    strange = table.set_column(table.column_names.index("neighbourhood"), "neighbourhood", names).select(list(COLUMNS))
+    strange = with_neighbourhoods(table, names)
     with pytest.raises(EvaluationError, match=r"can't score any of the rows: neighbourhood:unknown \(1,000\)"):
-        evaluate(artifact, ray.data.from_arrow(strange))
+        evaluate(artifact, ray.data.from_arrow(strange), CONTRACT)
 
 
 def test_a_dataset_without_prices_is_refused(artifact: Artifact, table: pa.Table, tmp_path: Path) -> None:
-    uri = write_dataset(tmp_path, table.drop_columns(["price", CATEGORY]), model="listing-price@1")
-    with pytest.raises(ContractError, match="holds no prices"):
-        evaluate_dataset(artifact, open_dataset(uri))
+    uri = write_dataset(tmp_path, table.drop_columns(["price", CONTRACT.label_name]), model="listing-price@1")
+    with pytest.raises(ContractError, match='has no "price" to compare with'):
+        evaluate_dataset(artifact, open_dataset(uri, CONTRACT))

@@ -9,11 +9,12 @@ import xgboost
 
 from pipeline.settings import Settings, XGBoostSettings
 from pipeline.train.boosting import booster_to_onnx, class_weights, parameters, quantile_matrix, trained
-from pipeline.train.encoded_rows import Spool
 from pipeline.train.onnx_export import ExportError, check_parity, with_missing
-from transforms.contract import FEATURES
+from pipeline.train.spool import Spool
 from transforms.encode import Matrix
+from transforms.listings import CONTRACT
 
+FEATURES = CONTRACT.features
 EVEN = np.ones(4, np.float32)
 
 
@@ -26,7 +27,7 @@ def rows() -> tuple[Matrix, Any]:
 
 
 def spool(rows: tuple[Matrix, Any], piece: int) -> Spool:
-    filled = Spool()
+    filled = Spool(len(FEATURES))
     for start in range(0, len(rows[1]), piece):
         filled.append(rows[0][start : start + piece], rows[1][start : start + piece])
     return filled
@@ -52,7 +53,7 @@ def test_streaming_trains_the_model_that_the_whole_matrix_trains(rows: tuple[Mat
 
 def test_a_worker_may_have_no_rows_to_validate_on(rows: tuple[Matrix, Any]) -> None:
     matrix = xgboost.QuantileDMatrix(*rows)
-    validation = quantile_matrix(Spool(), np.ones(4, np.float32), ref=matrix)
+    validation = quantile_matrix(Spool(len(FEATURES)), np.ones(4, np.float32), ref=matrix)
 
     assert validation.num_row() == 0
     xgboost.train(
@@ -67,7 +68,7 @@ def test_a_worker_may_have_no_rows_to_validate_on(rows: tuple[Matrix, Any]) -> N
 def test_the_onnx_model_is_the_booster_with_missing_values_too(rows: tuple[Matrix, Any]) -> None:
     booster = boosted(xgboost.QuantileDMatrix(*rows), 40)
     sample = with_missing(rows[0], seed=9)
-    onnx = booster_to_onnx(booster, 4)
+    onnx = booster_to_onnx(booster, 4, len(FEATURES))
     check_parity(onnx, sample, booster.inplace_predict(sample, missing=np.nan), tolerance=2e-6)
 
 
@@ -76,7 +77,7 @@ def test_a_model_that_differs_is_refused(rows: tuple[Matrix, Any]) -> None:
     expected = booster.inplace_predict(rows[0], missing=np.nan)
     expected[17, 2] += 2e-5
     with pytest.raises(ExportError, match="differs from the trained one"):
-        check_parity(booster_to_onnx(booster, 4), rows[0], expected)
+        check_parity(booster_to_onnx(booster, 4, len(FEATURES)), rows[0], expected)
 
 
 def test_no_number_is_no_parity(rows: tuple[Matrix, Any]) -> None:
@@ -84,11 +85,11 @@ def test_no_number_is_no_parity(rows: tuple[Matrix, Any]) -> None:
     expected = booster.inplace_predict(rows[0], missing=np.nan)
     expected[3] = np.nan
     with pytest.raises(ExportError):
-        check_parity(booster_to_onnx(booster, 4), rows[0], expected)
+        check_parity(booster_to_onnx(booster, 4, len(FEATURES)), rows[0], expected)
 
 
 def test_importances_are_shares_and_name_the_features_that_matter(rows: tuple[Matrix, Any]) -> None:
-    model = trained(boosted(xgboost.QuantileDMatrix(*rows)), rows[0], 4)
+    model = trained(boosted(xgboost.QuantileDMatrix(*rows)), rows[0], 4, CONTRACT)
     assert sum(model.importance.values()) == pytest.approx(1)
     assert sorted(model.importance, key=lambda name: -model.importance[name])[:2] in (
         [FEATURES[0], FEATURES[3]],
@@ -99,7 +100,7 @@ def test_importances_are_shares_and_name_the_features_that_matter(rows: tuple[Ma
 
 def test_the_booster_file_is_the_model(tmp_path: Path, rows: tuple[Matrix, Any]) -> None:
     booster = boosted(xgboost.QuantileDMatrix(*rows))
-    (tmp_path / "booster.ubj").write_bytes(trained(booster, rows[0], 4).files["booster.ubj"])
+    (tmp_path / "booster.ubj").write_bytes(trained(booster, rows[0], 4, CONTRACT).files["booster.ubj"])
     again = xgboost.Booster(model_file=tmp_path / "booster.ubj")
     assert (again.inplace_predict(rows[0]) == booster.inplace_predict(rows[0])).all()
 

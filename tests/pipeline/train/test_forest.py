@@ -8,36 +8,43 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
-from pipeline.train.encoded_rows import category_positions
-from pipeline.train.forest import NOTEBOOK_FEATURES, float32_below, grow, grow_tree, merged, tree_seeds
+from pipeline.train.encoded_rows import label_positions
+from pipeline.train.forest import baseline_columns, float32_below, grow, grow_tree, merged, tree_seeds
 from pipeline.train.onnx_export import check_parity, with_missing
 from tests.support.accepted_listings import accepted_listings
-from transforms.contract import CATEGORY, FEATURES, Pricing
-from transforms.encode import Matrix, Vocabulary, encode_table
+from transforms.encode import Encoder, Matrix
+from transforms.listings import CONTRACT
 
 TREES = 9
 ROOMS = {"Shared room": 1, "Private room": 2, "Entire home/apt": 3, "Hotel room": 4}
-COLUMNS = [FEATURES.index(name) for name in NOTEBOOK_FEATURES]
+COLUMNS = baseline_columns(CONTRACT)
 
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[Matrix, Any]:
     table = accepted_listings(1_500)
-    vocabulary = Vocabulary({name: i for i, name in enumerate(table["neighbourhood"].unique().to_pylist())}, {}, ROOMS)
-    return encode_table(table, vocabulary), category_positions(table[CATEGORY], Pricing().labels)
+    boroughs = {name: i for i, name in enumerate(table["neighbourhood"].unique().to_pylist())}
+    encoder = Encoder(CONTRACT, {"neighbourhood": boroughs, "property_type": {}, "room_type": ROOMS})
+    return encoder.table(table), label_positions(table[CONTRACT.label_name], CONTRACT.label.labels)
 
 
 def grown(rows: tuple[Matrix, Any], workers: int, sample: Matrix, **settings: Any) -> Any:
     """The forest of so many workers, without Ray."""
     seeds = tree_seeds(0, TREES)
-    config = {"forest": ForestSettings(**settings).model_dump(), "categories": 4, "sample": sample, "threads": 2}
+    config = {
+        "columns": COLUMNS,
+        "forest": ForestSettings(**settings).model_dump(),
+        "categories": 4,
+        "sample": sample,
+        "threads": 2,
+    }
     parts = [
         grow(
             rows[0][:, COLUMNS], rows[1], {number: int(seeds[number]) for number in range(rank, TREES, workers)}, config
         )
         for rank in range(workers)
     ]
-    return merged(parts, 4)
+    return merged(parts, 4, CONTRACT)
 
 
 def test_it_is_the_forest_of_scikit_learn(rows: tuple[Matrix, Any]) -> None:
@@ -46,7 +53,7 @@ def test_it_is_the_forest_of_scikit_learn(rows: tuple[Matrix, Any]) -> None:
     ours = grown(rows, 1, sample, class_weight="none")
     np.testing.assert_allclose(ours.expected, theirs.predict_proba(sample[:, COLUMNS]), atol=1e-12)
     np.testing.assert_allclose(
-        [ours.importance[name] for name in NOTEBOOK_FEATURES], theirs.feature_importances_, atol=1e-12
+        [ours.importance[name] for name in CONTRACT.baseline], theirs.feature_importances_, atol=1e-12
     )
 
 
@@ -81,7 +88,7 @@ def test_the_onnx_model_takes_all_features_and_looks_at_its_own(rows: tuple[Matr
     sample = with_missing(rows[0])
     forest = grown(rows, 2, sample)
     probabilities = check_parity(forest.onnx, sample, forest.expected, tolerance=2e-6)
-    others = [position for position in range(len(FEATURES)) if position not in COLUMNS]
+    others = [position for position in range(len(CONTRACT.features)) if position not in COLUMNS]
     changed = sample.copy()
     changed[:, others] = 7
     assert (check_parity(forest.onnx, changed, forest.expected) == probabilities).all()

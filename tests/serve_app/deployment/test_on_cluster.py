@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from transforms.listings.example import EXAMPLE
 
 from registry.registry import Registry
 from tests.support.cluster.config import node_env
@@ -25,7 +26,6 @@ from tests.support.serving.models import registry_with
 from tests.support.serving.service import Service, launch, load_on, replicas_of
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 from tests.support.waiting import await_that
-from transforms.listings.example import EXAMPLE
 
 # Ray hands the counts of replicas on every 10 s, which is long for a test.
 QUICK = {

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
@@ -28,7 +29,6 @@ from tests.support.serving.models import registry_with
 from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.support.waiting import await_that
-from transforms.listings.example import EXAMPLE
 
 A, B, C = (f"{NAME}@{version}" for version in (FIRST, SECOND, THIRD))
 CHAMPION = f"{NAME}@champion"

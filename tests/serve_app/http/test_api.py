@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from registry.registry import Registry
 from serve_app.http.api import Api
@@ -25,7 +26,6 @@ from tests.support.serving.models import as_listings
 from tests.support.serving.requests import listings_table, stream
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
-from transforms.listings.example import EXAMPLE
 
 KEY = "a-key-of-some-length"
 

@@ -18,13 +18,13 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transforms.listings.example import EXAMPLE
 
 from serve_app.http.openapi import document
 from serve_app.http.wire import ARROW
 from tests.support.serving.client import Client
 from tests.support.serving.requests import listings_table, stream
 from transforms.contract import FEATURES
-from transforms.listings.example import EXAMPLE
 
 EXAMPLES = int(os.environ.get("NIGHTPRICE_TEST_FUZZ", "25"))
 PATHS = ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v2/models/listing-price/infer")

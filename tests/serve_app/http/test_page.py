@@ -11,11 +11,11 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from transforms.listings.example import EXAMPLE
 
 from tests.support.paths import ROOT
 from tests.support.serving.client import Client
 from transforms.contract import FEATURES
-from transforms.listings.example import EXAMPLE
 
 STATIC = ROOT / "serve_app" / "http" / "static"
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from pipeline.predict import score
 from registry.artifact import load_artifact
@@ -16,7 +17,6 @@ from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.models import as_listings, boosted_artifact, boosted_model
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
-from transforms.listings.example import EXAMPLE
 
 
 @pytest.fixture(scope="module")

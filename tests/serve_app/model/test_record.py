@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from serve_app.errors import InvalidListing
 from serve_app.model.record import read_listing
 from tests.support.serving.models import VOCABULARY
 from transforms.contract import FEATURES, FIELDS
-from transforms.listings.example import EXAMPLE
 
 
 def problems(**changed: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transforms.listings.example import EXAMPLE
 
 from registry.errors import UnreachableError
 from registry.registry import Registry
@@ -16,7 +17,6 @@ from serve_app.model.reloader import Follower
 from tests.support.serving.metrics import CountingMetrics
 from tests.support.serving.models import registry_with
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
-from transforms.listings.example import EXAMPLE
 
 CHAMPION = f"{NAME}@champion"
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from transforms.listings.example import EXAMPLE
 
 from serve_app.protocols.v2 import datatype
 from tests.support.accepted_listings import accepted_listings
@@ -15,7 +16,6 @@ from tests.support.serving.models import as_listings
 from tests.support.serving.requests import INFER, tensor
 from tests.support.tiny_model import FIRST, NAME
 from transforms.contract import CATEGORY, FEATURES, FIELDS_BY_NAME
-from transforms.listings.example import EXAMPLE
 
 
 def challenge(**changed: Any) -> dict[str, Any]:

@@ -14,20 +14,20 @@ from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from tests.support.accepted_listings import BOROUGHS, TYPES, accepted_listings
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact, tiny_manifest
-from transforms.contract import CATEGORY, ROOM_TYPES, Pricing
-from transforms.encode import Vocabulary, encode_table
+from transforms.encode import Encoder
+from transforms.listings import CONTRACT, ROOM_TYPES
 
-VOCABULARY = Vocabulary(
-    {name: i + 1 for i, name in enumerate(BOROUGHS)},
-    {name: i + 1 for i, name in enumerate(TYPES)},
-    {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
-)
+VOCABULARY = {
+    "neighbourhood": {name: i + 1 for i, name in enumerate(BOROUGHS)},
+    "property_type": {name: i + 1 for i, name in enumerate(TYPES)},
+    "room_type": {name: i + 1 for i, name in enumerate(ROOM_TYPES)},
+}
 
 
 def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: int = 20) -> Path:
     """Write a small model of XGBoost, as training does, and return its folder."""
     onnx, booster, golden, expected = _boosted(seed, rounds)
-    manifest = {**tiny_manifest(version), "vocabulary": VOCABULARY.as_json()}
+    manifest = {**tiny_manifest(version), "vocabulary": VOCABULARY}
     write_artifact(
         folder,
         manifest=manifest,
@@ -42,8 +42,8 @@ def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: 
 @cache
 def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
     table = accepted_listings(2_000, seed)
-    features = encode_table(table, VOCABULARY)
-    labels = np.array([Pricing().labels.index(label) for label in table[CATEGORY].to_pylist()])
+    features = Encoder(CONTRACT, VOCABULARY).table(table)
+    labels = np.array([CONTRACT.label.labels.index(label) for label in table[CONTRACT.label_name].to_pylist()])
     parameters = {
         "objective": "multi:softprob",
         "num_class": 4,
@@ -54,7 +54,12 @@ def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
     }
     booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), rounds)
     golden = features[:20]
-    return booster_to_onnx(booster, 4), bytes(booster.save_raw("ubj")), golden, booster.inplace_predict(golden)
+    return (
+        booster_to_onnx(booster, 4, len(CONTRACT.features)),
+        bytes(booster.save_raw("ubj")),
+        golden,
+        booster.inplace_predict(golden),
+    )
 
 
 def boosted_model(folder: Path, **options: Any) -> Artifact:
@@ -63,7 +68,7 @@ def boosted_model(folder: Path, **options: Any) -> Artifact:
 
 def as_listings(table: pa.Table) -> list[dict[str, Any]]:
     """Accepted rows as callers send them: without price, nulls left out in every other row."""
-    rows = table.drop_columns(["price", CATEGORY]).to_pylist()
+    rows = table.drop_columns(["price", CONTRACT.label_name]).to_pylist()
     return [{name: value for name, value in row.items() if value is not None or i % 2} for i, row in enumerate(rows)]
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from transforms.listings.example import EXAMPLE
 
 from serve_app.options import variable
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import await_that
-from transforms.listings.example import EXAMPLE
 
 START_SECONDS = 180
 IN_A_ROW = 60

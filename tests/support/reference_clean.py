@@ -1,0 +1,62 @@
+"""One raw row read field by field, as plainly as the contract can be read: what batch cleaning is held to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.contract import UNPARSEABLE, Contract, Field, Label
+
+
+@dataclass
+class CleanedRow:
+    """One raw row: its values, and what was wrong."""
+
+    record: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | None = None) -> CleanedRow:
+    """`transforms.clean.clean` of one row; with `label` the target is required and the record gets its label."""
+    cleaned = CleanedRow()
+    lists = {column.name: _items(raw.get(column.name), column, cleaned.warnings) for column in contract.lists}
+    for item in contract.fields:
+        if item.name == contract.target and label is None:
+            continue
+        value: Any
+        if item.from_list:
+            value, problem = any(map(item.read, lists[item.columns[0]])), None
+        else:
+            value, problem = item.read_text(_text(item, raw))
+            if item.name == contract.target and label and problem is None:
+                problem = label.problem(value)
+        if problem:
+            (cleaned.warnings if item.is_warning(problem) else cleaned.reasons).append(f"{item.name}:{problem}")
+        cleaned.record[item.name] = (
+            float(np.float32(value)) if item.type == pa.float32() and value is not None else value
+        )
+    if label is not None and contract.label_column:
+        target = cleaned.record[contract.target]
+        cleaned.record[contract.label_column] = None if target is None else label.label_of(target)
+    return cleaned
+
+
+def _text(item: Field, raw: Mapping[str, str | None]) -> str | None:
+    texts = [text.strip() if (text := raw.get(name)) and text.strip() else None for name in item.columns]
+    if item.joined:
+        return None if None in texts else "\x1f".join(map(str, texts))
+    return next((raw[name] for name, text in zip(item.columns, texts, strict=True) if text), None)
+
+
+def _items(raw: str | None, column: Any, warnings: list[str]) -> list[str]:
+    if raw is None or not raw.strip():
+        return []
+    try:
+        items: list[str] = column.parse(raw)
+    except ValueError:
+        warnings.append(f"{column.name}:{UNPARSEABLE}")
+        return []
+    return items
