@@ -8,19 +8,21 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from registry.artifact import write_artifact
-from transforms.contract import CONTRACT_VERSION, FEATURES, ROOM_TYPES, Pricing
-from transforms.encode import Matrix, Vocabulary
+from transforms.encode import Matrix
+from transforms.listings import CONTRACT, ROOM_TYPES
+
+FEATURES = CONTRACT.features
 
 NAME = "listing-price"
 FIRST = "20260101T000000Z-aaaaaa"
 SECOND = "20260202T000000Z-bbbbbb"
 THIRD = "20260303T000000Z-cccccc"
 
-VOCABULARY = Vocabulary(
-    {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5},
-    {"Entire rental unit": 1},
-    {room: i + 1 for i, room in enumerate(ROOM_TYPES)},
-)
+VOCABULARY = {
+    "neighbourhood": {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5},
+    "property_type": {"Entire rental unit": 1},
+    "room_type": {room: i + 1 for i, room in enumerate(ROOM_TYPES)},
+}
 
 
 def tiny_artifact(
@@ -54,11 +56,10 @@ def tiny_manifest(version: str = FIRST) -> dict[str, Any]:
         "version": version,
         "created": f"{version[:4]}-{version[4:6]}-{version[6:8]}T00:00:00+00:00",
         "estimator": "xgboost",
+        "contract": CONTRACT.ref,
+        "label": CONTRACT.label.as_json(),
         "features": list(FEATURES),
-        "vocabulary": VOCABULARY.as_json(),
-        "pricing": Pricing().as_json(),
-        "labels": list(Pricing().labels),
-        "contract_version": CONTRACT_VERSION,
+        "vocabulary": VOCABULARY,
         "metrics": {"accuracy": 0.7, "log_loss": 0.75},
         "dataset": {"uri": "data", "version": FIRST, "rows": 100},
     }
