@@ -27,6 +27,16 @@ class UnknownValueError(NightpriceError):
     """A category that a model has not learned; the message names the known ones."""
 
 
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error that is not blank, without its full stop; the error's type if there is none.
+
+    >>> first_line(ValueError("No such table. ")), first_line(KeyError())
+    ('No such table', 'KeyError')
+    """
+    lines = (line.strip().rstrip(". ") for line in str(error).splitlines())
+    return next(filter(None, lines), "no reason given" if isinstance(error, str) else type(error).__name__)
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """The hint at the end of an error: the closest known word, if one is close.
 

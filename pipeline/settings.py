@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from nightprice.errors import ContractError, UsageError, closest
 from nightprice.variables import unread_variable
-from transforms.contract import Pricing
+from transforms.contract import Contract, Label, load_contract
 
 DEFAULT_FILE = "nightprice.toml"
 PREFIX = "NIGHTPRICE_"
@@ -91,21 +91,18 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    bins: Annotated[tuple[float, ...], NoDecode] = Field(
-        Pricing.bins, description="Upper bounds, inclusive, of every category but the last."
+    contract: str = Field("transforms.listings:CONTRACT", description="The problem, as MODULE:NAME.")
+    bins: Annotated[tuple[float, ...] | None, NoDecode] = Field(
+        None, description="Upper bounds, inclusive, of every band but the last. None: the contract's."
     )
-    labels: Annotated[tuple[str, ...], NoDecode] = Field(
-        Pricing.labels, description="Names of the categories, one more than bins."
-    )
-    minimum_price: float = Field(Pricing.minimum, ge=0, description="A listing with a lower price is rejected.")
+    labels: Annotated[tuple[str, ...] | None, NoDecode] = Field(None, description="Names of the bands, one more than bins. None: the contract's.")
+    minimum: float | None = Field(None, description="A row with a lower target is rejected. None: the contract's.")
     max_rejected: Share = Field(0.2, description="`process` fails if a larger share of the rows is rejected.")
     holdout_share: float = Field(
         0.15, gt=0, lt=1, description="Share of listings, by a stable hash of the id, that training never sees."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in training.")
-    model_name: str = Field(
-        "listing-price", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry."
-    )
+    model_name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry. None: the contract\'s.")
     registry: str = Field(
         "./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://."
     )
@@ -138,17 +135,11 @@ class Settings(BaseSettings):
         """A variable holds "90,180,400" (or the list in brackets)."""
         return [part.strip(" \"'") for part in value.strip(" []").split(",")] if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _check_pricing(self) -> "Settings":
-        try:
-            Pricing(self.bins, self.labels, self.minimum_price)
-        except ContractError as error:
-            raise ValueError(str(error)) from error
-        return self
+    def load_contract(self) -> Contract:
+        return load_contract(self.contract)
 
-    @property
-    def pricing(self) -> Pricing:
-        return Pricing(self.bins, self.labels, self.minimum_price)
+    def label(self, contract: Contract) -> Label:
+        return contract.label.override(bins=self.bins, labels=self.labels, minimum=self.minimum)
 
     def as_json(self) -> dict[str, Any]:
         """For manifests: what was in force, in JSON's types."""

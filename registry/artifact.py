@@ -1,11 +1,13 @@
 """A model version as a folder of plain files: what is in it, how it is written, and when it may be used.
 
-    manifest.json   everything about the model, and the sha256 of every file (format: see `MANIFEST_KEYS`)
-    model.onnx      what scores, online and in batch: float32 [n, 17] to probabilities float32 [n, labels]
+    manifest.json   everything about the model, and the sha256 of every file (`registry.manifest.ModelManifest`)
+    model.onnx      what scores, online and in batch: float32 [n, features] to probabilities float32 [n, labels]
     golden.json     a few feature vectors with the probabilities that the estimator gave them
-    …               the estimator's own safe format and the report, where there are any
+    trees.npz       the trees for explanations, if the estimator has any that explain (`registry.trees`)
+    …               the report, and the ids of the holdout rows if they were named
 
-Nothing in it can run code: no pickle.
+Nothing in it can run code: no pickle. No contract is needed to write, publish or load a model; whoever encodes records
+for it calls `Artifact.require`.
 """
 
 import hashlib
@@ -14,18 +16,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import onnxruntime
 
-from nightprice.errors import ContractError
+from nightprice.errors import ContractError, first_line
+from registry import format1
 from registry.errors import ArtifactError
-from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
+from registry.manifest import ModelManifest
+from transforms.contract import Contract, ContractRef, Label, label_from_json
 from transforms.encode import Matrix, Vocabulary
 
-# Raise it with every change that an older reader would misunderstand; see docs/decisions.
-FORMAT = 1
+# Raise it with every change that an older reader would misunderstand, and keep a reader of the format before.
+FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 GOLDEN = "golden.json"
@@ -33,41 +37,45 @@ SCORING_FILES = (MANIFEST, MODEL, GOLDEN)
 # How far a probability may be from the estimator's: measured are 8e-7 for XGBoost and 1.3e-6 for the forest.
 TOLERANCE = 1e-5
 
-# What a manifest must hold to be used; training adds what people want to know.
-MANIFEST_KEYS = (
-    "name",
-    "version",
-    "created",
-    "estimator",
-    "features",
-    "vocabulary",
-    "pricing",
-    "labels",
-    "contract_version",
-    "metrics",
-)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TRAIN_AGAIN = "Train it again with this version of nightprice."
 
 
+class Golden(NamedTuple):
+    """Rows whose probabilities are known."""
+
+    features: Matrix
+    """float32 [k, features]"""
+    probabilities: Matrix
+    """float32 [k, labels], by the estimator itself"""
+
+
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A model that was checked and is ready to score. Safe to use from several threads."""
+    """A model that was checked and is ready to score. Safe to use from several threads.
+
+    >>> model = load_artifact(model_folder)
+    >>> model.ref, model.contract["name"], model.labels
+    ('example@3', 'example', ('Low', 'Mid', 'High', 'Lux'))
+    >>> model.predict(model.golden.features).shape == model.golden.probabilities.shape
+    True
+    """
 
     folder: Path
     """Where it was read, maybe on another machine."""
-    manifest: dict[str, Any]
-    vocabulary: Vocabulary
-    pricing: Pricing
+    manifest: ModelManifest
+    label: Label
+    """What it predicts, with the bins of its training."""
+    golden: Golden = field(repr=False)
     session: onnxruntime.InferenceSession = field(repr=False)
 
     @property
     def name(self) -> str:
-        return str(self.manifest["name"])
+        return self.manifest["name"]
 
     @property
     def version(self) -> str:
-        return str(self.manifest["version"])
+        return self.manifest["version"]
 
     @property
     def ref(self) -> str:
@@ -75,17 +83,58 @@ class Artifact:
         return f"{self.name}@{self.version}"
 
     @property
+    def contract(self) -> ContractRef:
+        """The contract that it was trained under."""
+        return self.manifest["contract"]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of a feature vector, in order."""
+        return tuple(self.manifest["features"])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.manifest["vocabulary"]
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The price categories, lowest first: the columns of `predict`."""
-        return self.pricing.labels
+        """The columns of `predict`; of bands and ordered classes, lowest first."""
+        return self.label.labels
+
+    def require(self, contract: Contract) -> None:
+        """Raise ArtifactError if the model was trained under another contract: it would misread the records."""
+        recorded = self.contract
+        # A model of format 1 has no digest, but is held to the features.
+        problem = contract.difference({**recorded, "digest": recorded["digest"] or contract.digest})
+        if problem is None and (
+            self.features != contract.features or not contract.coded.keys() <= self.vocabulary.keys()
+        ):
+            problem = f'on other features than the contract "{contract.name}" has'
+        if problem:
+            raise ArtifactError(
+                f"{self.ref} was trained {problem}. Use a model of this contract, or set the contract of the model."
+            )
+
+    def file(self, name: str) -> bytes | None:
+        """The content of another file of the model, or None if it was written without one of this name.
+
+        Raises ArtifactError if the file is missing or has changed.
+        """
+        if name not in self.manifest["sha256"]:
+            return None
+        where = str(self.folder)
+        content = _read(self.folder, name, where)
+        _check_contents(self.manifest, {name: content}, where)
+        return content
 
     def predict(self, matrix: Matrix) -> Matrix:
-        """The probabilities float32 [n, labels] of feature vectors float32 [n, 17]; missing values are NaN.
+        """The probabilities float32 [n, labels] of feature vectors float32 [n, features]; missing values are NaN.
 
         Raises ValueError for another shape.
         """
-        if matrix.ndim != 2 or matrix.shape[1] != len(FEATURES):
-            raise ValueError(f"A matrix [n, {len(FEATURES)}] is needed, not one of shape {list(matrix.shape)}.")
+        width = len(self.manifest["features"])
+        if matrix.ndim != 2 or matrix.shape[1] != width:
+            raise ValueError(f"A matrix [n, {width}] is needed, not one of shape {list(matrix.shape)}.")
         if not len(matrix):
             return np.empty((0, len(self.labels)), np.float32)
         name = self.session.get_inputs()[0].name
@@ -102,16 +151,21 @@ def write_artifact(
     golden_probabilities: Matrix,
     files: Mapping[str, bytes],
 ) -> None:
-    """Write a model folder; `manifest` needs no format and sha256, which are added. The manifest is written last.
+    """Write a model folder. The manifest is written last.
 
-    `golden_features` float32 [k, 17] should include missing values; `golden_probabilities` float32 [k, labels] are the
-    estimator's own. Raises ArtifactError if the folder holds anything, or the manifest is incomplete.
+    `manifest` is a `registry.manifest.ModelDescription`: format and sha256 are added. `golden_features` float32
+    [k, features] should include missing values; `golden_probabilities` float32 [k, labels] are the estimator's own.
+    Raises ArtifactError if the folder is not empty, or the manifest is incomplete.
+
+    >>> write_artifact(model_folder, manifest={}, onnx=b"", golden_features=[], golden_probabilities=[], files={})
+    Traceback (most recent call last):
+    registry.errors.ArtifactError: ...model is not empty. A model version is never overwritten: choose a new folder.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ArtifactError(f"{folder} is not empty. A model version is never overwritten: name a new folder.")
+        raise ArtifactError(f"{folder} is not empty. A model version is never overwritten: choose a new folder.")
     golden = {"features": _as_lists(golden_features), "probabilities": _as_lists(golden_probabilities)}
     contents = {MODEL: onnx, GOLDEN: json.dumps(golden).encode(), **files}
-    whole = _sealed({**manifest, "format": FORMAT}, contents)
+    whole = _add_checksums({**manifest, "format": FORMAT}, contents)
     _check_manifest(whole, str(folder))
     contents[MANIFEST] = json.dumps(whole, indent=1, ensure_ascii=False).encode()
     try:
@@ -125,9 +179,12 @@ def write_artifact(
 
 
 def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
-    """A model folder, ready to score with so many threads, after all checks: format, contract, sha256, golden rows.
+    """A model folder, ready to score with so many threads, after all checks: format, sha256, golden rows.
 
-    `where` is what messages call the folder. Raises ArtifactError, naming what is wrong and the mend.
+    `where` is what messages call the folder. Raises ArtifactError, which says what is wrong and what to do.
+
+    >>> load_artifact(model_folder, threads=2).ref
+    'example@3'
     """
     where = where or str(folder)
     content = _read(folder, MANIFEST, where)
@@ -138,88 +195,114 @@ def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> A
 
 
 def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
-    """The same from what was read of a folder, maybe on another machine: SCORING_FILES at least."""
+    """The same from the contents of files that were read elsewhere: SCORING_FILES at least."""
     where = where or str(folder)
     manifest = read_manifest(files[MANIFEST], where)
     _check_contents(manifest, files, where)
-    try:
-        vocabulary, pricing = Vocabulary.from_json(manifest["vocabulary"]), Pricing.from_json(manifest["pricing"])
-    except (KeyError, TypeError, ValueError, ContractError) as error:
-        raise ArtifactError(
-            f"{where}: the vocabulary or pricing in {MANIFEST} can't be read ({error}). {_TRAIN_AGAIN}"
-        ) from error
-    artifact = Artifact(folder, manifest, vocabulary, pricing, _session(files[MODEL], threads, where))
-    _check_golden(artifact, files[GOLDEN], where)
+    golden = _read_golden(files[GOLDEN], where)
+    session = _session(files[MODEL], threads, where)
+    artifact = Artifact(folder, manifest, label_from_json(manifest["label"]), golden, session)
+    _check_golden(artifact, where)
     return artifact
 
 
-def read_manifest(content: bytes, where: str) -> dict[str, Any]:
-    """A manifest of a format and contract that this version understands, unchanged since it was written."""
+def read_manifest(content: bytes, where: str) -> ModelManifest:
+    """A manifest as today's format has it, of any format up to FORMAT, unchanged since it was written.
+
+    Raises ArtifactError.
+    """
     try:
         manifest = json.loads(content)
     except ValueError as error:
         raise _changed(where, MANIFEST) from error
     if not isinstance(manifest, dict):
         raise _changed(where, MANIFEST)
-    _check_manifest(manifest, where)
+    _check_format(manifest, where)
+    # Of the original content, before it is translated.
     if manifest["sha256"].get(MANIFEST) != _manifest_digest(manifest):
         raise _changed(where, MANIFEST)
-    return manifest
+    if manifest["format"] == format1.FORMAT:
+        manifest = _translated(manifest, where)
+    _check_manifest(manifest, where)
+    return cast(ModelManifest, manifest)
 
 
-def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
-    number, contract = manifest.get("format"), manifest.get("contract_version")
+def _check_format(manifest: Mapping[str, Any], where: str) -> None:
+    number = manifest.get("format")
     if not isinstance(number, int) or number < 1:
         raise ArtifactError(
-            f"{where}: {MANIFEST} names no format number, so this is no model of nightprice. Name a folder that "
+            f"{where}: {MANIFEST} has no format number, so this is not a model of nightprice. Point to a folder that "
             "training wrote."
         )
     if number > FORMAT:
         raise ArtifactError(
-            f"{where} has the model format {number}, this nightprice reads up to {FORMAT}. Upgrade nightprice."
+            f"{where} has the model format {number}, but this nightprice reads formats up to {FORMAT}. "
+            "Upgrade nightprice."
         )
-    missing = [key for key in (*MANIFEST_KEYS, "sha256") if key not in manifest]
-    if missing or not isinstance(manifest["sha256"], dict) or not {MODEL, GOLDEN} <= set(manifest["sha256"]):
-        raise ArtifactError(f"{where}: {MANIFEST} is incomplete: {', '.join(missing) or 'sha256'}. {_TRAIN_AGAIN}")
-    if contract != CONTRACT_VERSION:
-        mend = "Upgrade nightprice." if isinstance(contract, int) and contract > CONTRACT_VERSION else _TRAIN_AGAIN
-        raise ArtifactError(
-            f"{where} was trained on contract {contract} of a listing, this nightprice has {CONTRACT_VERSION}. {mend}"
-        )
-    if manifest["features"] != list(FEATURES) or list(manifest["labels"]) != list(manifest["pricing"]["labels"]):
-        raise ArtifactError(f"{where}: its features or labels are not those of its contract. {_TRAIN_AGAIN}")
+    if not isinstance(manifest.get("sha256"), dict):
+        raise _incomplete(where, ["sha256"])
+
+
+def _translated(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return format1.translate(manifest)
+    except (KeyError, TypeError) as error:
+        raise _incomplete(where, [first_line(error).strip("'")]) from error
+
+
+def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
+    """Check that a manifest with checksums has what every reader relies on."""
+    missing = sorted(key for key in ModelManifest.__required_keys__ if key not in manifest)
+    if missing or not {MODEL, GOLDEN} <= set(manifest["sha256"]):
+        raise _incomplete(where, missing or ["sha256"])
     for name in manifest["sha256"]:
         if not _FILE_NAME.fullmatch(name):
             raise ArtifactError(
-                f'{where}: "{name}" is no file name for a model. Use letters, digits, ".", "_" and "-".'
+                f'{where}: "{name}" can\'t name a file of a model. Use letters, digits, ".", "_" and "-".'
             )
+    if missing := ContractRef.__required_keys__ - set(manifest["contract"]):
+        raise _incomplete(where, [f"contract.{key}" for key in sorted(missing)])
+    try:
+        label_from_json(manifest["label"])
+    except (KeyError, TypeError, ValueError, ContractError) as error:
+        raise ArtifactError(
+            f"{where}: the label in {MANIFEST} can't be read ({first_line(error)}). {_TRAIN_AGAIN}"
+        ) from error
 
 
-def _check_contents(manifest: Mapping[str, Any], contents: Mapping[str, bytes], where: str) -> None:
+def _check_contents(manifest: ModelManifest, contents: Mapping[str, bytes], where: str) -> None:
     for name, content in contents.items():
         if name != MANIFEST and hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
             raise _changed(where, name)
 
 
-def _check_golden(artifact: Artifact, content: bytes, where: str) -> None:
+def _read_golden(content: bytes, where: str) -> Golden:
     try:
-        golden = json.loads(content)
-        expected = np.array(golden["probabilities"], np.float32)
-        found = artifact.predict(np.array(golden["features"], np.float32))
+        rows = json.loads(content)
+        return Golden(np.array(rows["features"], np.float32), np.array(rows["probabilities"], np.float32))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where}: {GOLDEN} can't be read ({first_line(error)}). {_TRAIN_AGAIN}") from error
+
+
+def _check_golden(artifact: Artifact, where: str) -> None:
+    expected = artifact.golden.probabilities
+    try:
+        computed = artifact.predict(artifact.golden.features)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise ArtifactError(
-            f"{where}: {MODEL} can't score the golden rows ({_first_line(error)}). {_TRAIN_AGAIN}"
+            f"{where}: {MODEL} can't score the golden rows ({first_line(error)}). {_TRAIN_AGAIN}"
         ) from error
-    if found.shape != expected.shape or not len(expected):
+    shape = (len(artifact.golden.features), len(artifact.labels))
+    if computed.shape != shape or expected.shape != shape or not len(expected):
         raise ArtifactError(
-            f"{where}: {MODEL} gives {list(found.shape)} probabilities, {GOLDEN} has {list(expected.shape)}. "
-            f"{_TRAIN_AGAIN}"
+            f"{where}: {MODEL} gives {list(computed.shape)} probabilities, {GOLDEN} has {list(expected.shape)}, and "
+            f"{len(artifact.labels)} labels are named. {_TRAIN_AGAIN}"
         )
     # Not `max() > TOLERANCE`: a NaN must fail too.
-    if not (np.abs(found - expected) <= TOLERANCE).all():
+    if not (np.abs(computed - expected) <= TOLERANCE).all():
         raise ArtifactError(
             f"{where}: {MODEL} gives the golden rows other probabilities than the trained estimator, by up to "
-            f"{np.abs(found - expected).max():.2g} (allowed {TOLERANCE:g}). {_TRAIN_AGAIN}"
+            f"{np.abs(computed - expected).max():.2g} (allowed {TOLERANCE:g}). {_TRAIN_AGAIN}"
         )
 
 
@@ -231,7 +314,7 @@ def _session(onnx: bytes, threads: int, where: str) -> onnxruntime.InferenceSess
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise ArtifactError(
-            f"{where}: ONNX Runtime can't load {MODEL} ({_first_line(error)}). {_TRAIN_AGAIN}"
+            f"{where}: ONNX Runtime can't load {MODEL} ({first_line(error)}). {_TRAIN_AGAIN}"
         ) from error
 
 
@@ -247,10 +330,11 @@ def _read(folder: Path, name: str, where: str) -> bytes:
 
 
 def missing_file(where: str, name: str) -> ArtifactError:
-    """A file of a model is not there."""
+    """The error for a file that a model should have."""
     if name == MANIFEST:
         return ArtifactError(
-            f"{where} is no model: it has no {MANIFEST}. Name a folder or version that training wrote to its end."
+            f"{where} is not a model: it has no {MANIFEST}. Point to a folder or version that training finished "
+            "writing."
         )
     return ArtifactError(f"{where}: {name} is missing. Restore the file, or use another version.")
 
@@ -261,18 +345,23 @@ def _changed(where: str, name: str) -> ArtifactError:
     )
 
 
-def _sealed(manifest: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The manifest with the sha256 of every file and, lest labels be swapped unseen, of itself without that."""
+def _incomplete(where: str, missing: list[str]) -> ArtifactError:
+    return ArtifactError(f"{where}: {MANIFEST} is incomplete: {', '.join(missing)}. {_TRAIN_AGAIN}")
+
+
+def _add_checksums(manifest: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """The manifest with the sha256 of every file and, so that no entry can change unnoticed, of itself without it."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     # A round trip makes tuples lists, so that the manifest hashes now as it will when read.
     try:
-        sealed: dict[str, Any] = json.loads(json.dumps({**manifest, "sha256": hashes}, allow_nan=False))
+        whole: dict[str, Any] = json.loads(json.dumps({**manifest, "sha256": hashes}, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ArtifactError(
-            f"The manifest holds a value that JSON has no word for ({error}). Put plain numbers, texts or None."
+            f"The manifest contains a value that cannot be serialized to JSON ({error}). Use plain numbers, texts or "
+            "None."
         ) from error
-    sealed["sha256"][MANIFEST] = _manifest_digest(sealed)
-    return sealed
+    whole["sha256"][MANIFEST] = _manifest_digest(whole)
+    return whole
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -283,7 +372,3 @@ def _manifest_digest(manifest: Mapping[str, Any]) -> str:
 def _as_lists(matrix: Matrix) -> list[list[float | None]]:
     """Rows of plain numbers, NaN as None: JSON has no NaN, and every float32 survives its shortest decimal form."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nightprice.errors import NightpriceError, closest
 from nightprice.variables import unread_variable
-from registry.registry import is_reference
+from registry.references import is_reference
 
 PREFIX = "NIGHTPRICE_SERVE_"
 Positive = Annotated[int, Field(ge=1)]

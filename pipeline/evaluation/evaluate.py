@@ -14,9 +14,10 @@ from nightprice.errors import ContractError, NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.datasets import Dataset
-from pipeline.evaluation.metrics import Counts, Evaluation, summary
+from pipeline.evaluation.metrics import Counts, summary
 from pipeline.split import Split
 from registry.artifact import Artifact
+from registry.manifest import Evaluation
 from transforms.contract import MISSING, UNKNOWN, Contract
 from transforms.encode import Encoder, Vocabulary
 from transforms.lift import distinct

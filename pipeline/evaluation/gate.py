@@ -7,10 +7,11 @@ from nightprice.errors import UsageError
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import evaluate_dataset
-from pipeline.evaluation.metrics import METRIC, Evaluation
+from pipeline.evaluation.metrics import METRIC
 from pipeline.settings import GateSettings
 from pipeline.split import Split
 from registry.artifact import Artifact
+from registry.manifest import Evaluation
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from registry.manifest import CalibrationBin, ClassReport, Evaluation, SegmentAccuracy
 from transforms.contract import Label
 
 Numbers = npt.NDArray[Any]
@@ -24,58 +25,6 @@ _LOWEST_LOG_ODDS, _HIGHEST_LOG_ODDS = -90.0, 18.0
 CALIBRATION_BINS = 10
 # Probabilities are float32: log loss clips them where scikit-learn does.
 _LEAST = float(np.finfo(np.float32).eps)
-
-
-class ClassReport(TypedDict):
-    """How good a model is for one label."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-class CalibrationBin(TypedDict):
-    """The rows whose winning probability lies in a range: how sure the model was, and how often it was right."""
-
-    lower: float
-    upper: float
-    confidence: float
-    accuracy: float
-    rows: int
-
-
-class SegmentAccuracy(TypedDict):
-    """The accuracy on the rows with one value of a field."""
-
-    value: str
-    rows: int
-    accuracy: float
-
-
-class Majority(TypedDict):
-    """What always giving the most frequent label would score."""
-
-    label: str
-    accuracy: float
-    macro_f1: float
-
-
-class Evaluation(TypedDict):
-    """How good a model is on some rows, in JSON's types."""
-
-    rows: int
-    unscorable: dict[str, int]
-    """Rows that the model can't score, by `field:problem`; they are in no other figure."""
-    labels: list[str]
-    metrics: dict[str, float | None]
-    """By the keys of METRICS; None where the rows do not allow it."""
-    confusion: list[list[int]]
-    """True label × predicted label."""
-    per_class: dict[str, ClassReport]
-    calibration: list[CalibrationBin]
-    segments: dict[str, list[SegmentAccuracy]]
-    majority: Majority
 
 
 @dataclass
