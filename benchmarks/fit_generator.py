@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from transforms.clean import clean
-from transforms.contract import RAW_COLUMNS, ROOM_TYPES, Pricing
+from transforms.listings import CONTRACT, ROOM_TYPES
 from transforms.listings.amenities import amenities_from_text, is_amenity
 from transforms.listings.generate.model import (
     FLAGS,
@@ -64,7 +64,7 @@ def main() -> None:
 
 def fit(raw: pa.Table, cities: list[pa.Table], noise: float) -> dict[str, Any]:
     """Everything that `ListingsModel` needs."""
-    table = clean(raw, Pricing()).accepted
+    table = clean(raw, CONTRACT, CONTRACT.label).accepted
     rows, boroughs, properties, boxes = _coded(table)
     price = table["price"].to_numpy()
     data: dict[str, Any] = {"boroughs": boroughs, "properties": properties}
@@ -82,8 +82,8 @@ def fit(raw: pa.Table, cities: list[pa.Table], noise: float) -> dict[str, Any]:
 
 def _read(path: Path) -> pa.Table:
     options = pyarrow.csv.ConvertOptions(
-        include_columns=list(RAW_COLUMNS),
-        column_types=dict.fromkeys(RAW_COLUMNS, pa.string()),
+        include_columns=list(CONTRACT.raw_columns),
+        column_types=dict.fromkeys(CONTRACT.raw_columns, pa.string()),
         strings_can_be_null=True,
     )
     return pyarrow.csv.read_csv(

@@ -10,24 +10,24 @@ import pyarrow as pa
 from flask import Flask, Response, jsonify, request
 from sklearn.ensemble import RandomForestClassifier
 
-from transforms.contract import CATEGORY, Pricing
+from transforms.listings import CONTRACT
 
 MODEL_VARIABLE = "NOTEBOOK_MODEL"
 TREES = 500
 NUMBERS = ("accommodates", "bathrooms", "bedrooms")
 NEIGHBOURHOODS = {"Bronx": 1, "Queens": 2, "Staten Island": 3, "Brooklyn": 4, "Manhattan": 5}
 ROOMS = {"Shared room": 1, "Private room": 2, "Entire home/apt": 3, "Hotel room": 4}
-LABELS = tuple(Pricing().labels)
+LABELS = tuple(CONTRACT.label.labels)
 
 
 def fit(accepted: pa.Table) -> bytes:
     """The notebook's forest on accepted listings without gaps, pickled."""
-    frame = accepted.select(["neighbourhood", "room_type", *NUMBERS, CATEGORY]).to_pandas().dropna()
+    frame = accepted.select(["neighbourhood", "room_type", *NUMBERS, CONTRACT.label_name]).to_pandas().dropna()
     features = np.column_stack(
         [frame["neighbourhood"].map(NEIGHBOURHOODS), frame["room_type"].map(ROOMS), frame[list(NUMBERS)]]
     )
     forest = RandomForestClassifier(TREES, random_state=0, class_weight="balanced", n_jobs=-1)
-    forest.fit(features, frame[CATEGORY].map(LABELS.index))
+    forest.fit(features, frame[CONTRACT.label_name].map(LABELS.index))
     forest.n_jobs = None
     return pickle.dumps(forest)
 
@@ -50,7 +50,7 @@ def app() -> Flask:
         return jsonify(
             {
                 "id": listing["id"],
-                CATEGORY: LABELS[shares.argmax()],
+                CONTRACT.label_name: LABELS[shares.argmax()],
                 "probabilities": dict(zip(LABELS, shares, strict=True)),
             }
         )

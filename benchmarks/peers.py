@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from transforms.contract import FIELDS_BY_NAME, RAW_COLUMNS, ROOM_TYPES, Pricing
+from transforms.contract import Bands
+from transforms.listings import CONTRACT, ROOM_TYPES
 from transforms.listings.amenities import AMENITIES
 
 # ---- the notebook ----
@@ -77,18 +78,18 @@ def notebook(source: Path, out: Path) -> int:
 # ---- Polars ----
 
 
-def polars(source: Path, out: Path, pricing: Pricing) -> tuple[int, int]:
+def polars(source: Path, out: Path, label: Bands) -> tuple[int, int]:
     """`process` in Polars: streaming, both parts to Parquet in one pass; returns the rows accepted and rejected."""
-    raw = pl.scan_parquet(source / "*.parquet").select(RAW_COLUMNS)
+    raw = pl.scan_parquet(source / "*.parquet").select(CONTRACT.raw_columns)
     # As `lift` does: the slow reading of prices once per distinct text.
     prices = raw.select("price").unique().with_columns(_price(_text("price")).alias("=price"))
     values = raw.join(prices, on="price", how="left", nulls_equal=True).with_columns(**_read_columns())
-    problems = _problems(pricing)
+    problems = _problems(label)
     marked = values.with_columns(is_bad=pl.any_horizontal(*problems.values()).fill_null(False))
-    accepted = marked.filter(~pl.col("is_bad")).select(_accepted_columns(pricing))
+    accepted = marked.filter(~pl.col("is_bad")).select(_accepted_columns(label))
     # The lists of reasons are built for the few bad rows alone.
     reasons = pl.concat_list([pl.when(bad).then(pl.lit(reason)) for reason, bad in problems.items()]).list.drop_nulls()
-    rejected = marked.filter("is_bad").select(*RAW_COLUMNS, reasons=reasons)
+    rejected = marked.filter("is_bad").select(*CONTRACT.raw_columns, reasons=reasons)
     sinks = [
         accepted.sink_parquet(out / "accepted.parquet", lazy=True),
         rejected.sink_parquet(out / "rejected.parquet", lazy=True),
@@ -169,7 +170,7 @@ def _amenity(pattern: str) -> pl.Expr:
     return pl.col("amenities").str.contains(rf'(?i)[\[ ]" *(?:{inside}) *"[,\]]').fill_null(False)
 
 
-def _problems(pricing: Pricing) -> dict[str, pl.Expr]:
+def _problems(label: Bands) -> dict[str, pl.Expr]:
     """By reason, which rows are rejected."""
     required = {
         "id": "id",
@@ -187,19 +188,19 @@ def _problems(pricing: Pricing) -> dict[str, pl.Expr]:
         problems[f"{name}:unparseable"] = ~is_blank & pl.col(f"={name}").is_null()
     problems["room_type:not_allowed"] = ~pl.col("=room_type").is_in(ROOM_TYPES)
     for name in ("id", "accommodates", "bathrooms", "bedrooms", "beds", "latitude", "longitude"):
-        limits = FIELDS_BY_NAME[name]
+        limits = CONTRACT.by_name[name]
         problems[f"{name}:out_of_range"] = ~pl.col(f"={name}").is_between(limits.low, limits.high)
-    problems["price:below_minimum"] = pl.col("=price") < pricing.minimum
+    problems["price:below_minimum"] = pl.col("=price") < label.minimum
     return problems
 
 
-def _accepted_columns(pricing: Pricing) -> list[pl.Expr]:
+def _accepted_columns(label: Bands) -> list[pl.Expr]:
     types = {"accommodates": pl.Int16, "bedrooms": pl.Float32, "beds": pl.Float32}
     columns = [
         pl.col(f"={name}").cast(types[name]).alias(name) if name in types else pl.col(f"={name}").alias(name)
-        for name in FIELDS_BY_NAME
+        for name in CONTRACT.by_name
     ]
-    category: pl.Expr = pl.lit(pricing.labels[-1])
-    for bound, label in reversed(list(zip(pricing.bins, pricing.labels, strict=False))):
-        category = pl.when(pl.col("=price") <= bound).then(pl.lit(label)).otherwise(category)
+    category: pl.Expr = pl.lit(label.labels[-1])
+    for bound, name in reversed(list(zip(label.bins, label.labels, strict=False))):
+        category = pl.when(pl.col("=price") <= bound).then(pl.lit(name)).otherwise(category)
     return [*columns, category.alias("price_category")]

@@ -27,7 +27,7 @@ import pyarrow as pa
 from benchmarks.measure import MIB, machine, proportional, save_json
 from benchmarks.serve_models import FOREST, accepted, champion
 from serve_app.http.wire import ARROW, JSON
-from transforms.listings.example import EXAMPLE
+from transforms.listings import CONTRACT
 
 CONNECTIONS = (1, 16, 64)
 BULK_ROWS = 10_000
@@ -166,7 +166,11 @@ def wrk(key: str, port: int, connections: int, seconds: float) -> Load:
     url = f"http://127.0.0.1:{port}/v1/predict"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", script, url]
     ran = subprocess.run(
-        command, env=os.environ | {"BENCH_BODY": json.dumps(EXAMPLE)}, capture_output=True, text=True, check=True
+        command,
+        env=os.environ | {"BENCH_BODY": json.dumps(CONTRACT.example)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = json.loads(ran.stdout.partition("figures: ")[2])
     if found["errors"]:
@@ -186,16 +190,15 @@ def wrk(key: str, port: int, connections: int, seconds: float) -> Load:
 
 def _bulk(port: int, folder: Path, seconds: float) -> list[Bulk]:
     """The same rows as JSON, as an Arrow stream, and as a matrix in this process."""
-    from transforms.contract import CATEGORY, PRICE
-    from transforms.encode import encode_table
+    from transforms.encode import Encoder
 
-    table = accepted(folder).slice(0, BULK_ROWS).drop_columns([PRICE.name, CATEGORY]).combine_chunks()
+    table = accepted(folder).slice(0, BULK_ROWS).drop_columns([CONTRACT.target, CONTRACT.label_name]).combine_chunks()
     listings = [{name: value for name, value in row.items() if value is not None} for row in table.to_pylist()]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     model = champion(folder)
-    matrix = encode_table(table, model.vocabulary)
+    matrix = Encoder(CONTRACT, model.vocabulary).table(table)
     ways: dict[str, Callable[[], Any]] = {
         "in process": lambda: model.predict(matrix),
         "Arrow": lambda: _post(port, sink.getvalue().to_pybytes(), ARROW),

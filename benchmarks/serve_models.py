@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from registry.artifact import Artifact
 from registry.registry import Registry
+from transforms.listings import CONTRACT
 
 ROWS = 40_000
 FOREST = "forest.pkl"
@@ -32,9 +33,7 @@ def prepare(folder: Path) -> None:
     generate(ROWS, folder / "raw", shards=4)
     process(str(folder / "raw"), str(folder / "dataset"), settings)
     trained = train(str(folder / "dataset"), registry=settings.registry, settings=settings)
-    Registry(settings.registry).promote(
-        settings.model_name, trained["model"].partition("@")[2], "champion", "benchmark"
-    )
+    Registry(settings.registry).promote(CONTRACT.name, trained["model"].partition("@")[2], "champion", "benchmark")
     ray.shutdown()
     (folder / FOREST).write_bytes(fit(accepted(folder)))
 

@@ -110,18 +110,19 @@ def plain(folder: Path, rounds: int) -> None:
 
     from pipeline.split import Split, is_validation
     from pipeline.train.boosting import class_weights, parameters
-    from pipeline.train.encoded_rows import category_positions
+    from pipeline.train.encoded_rows import label_positions
     from registry.registry import Registry
-    from transforms.contract import CATEGORY
-    from transforms.encode import encode_table
+    from transforms.encode import Encoder
+    from transforms.listings import CONTRACT
 
     chosen = settings(folder, rounds)
     registry = Registry(chosen.registry)
-    model = registry.load(f"{chosen.model_name}@{registry.versions(chosen.model_name)[0]['version']}")
+    model = registry.load(f"{CONTRACT.name}@latest")
     (accepted,) = folder.glob("dataset/versions/*/accepted")
     table = pq.read_table(accepted)
     ids = table["id"].to_numpy()
-    features, labels = encode_table(table, model.vocabulary), category_positions(table[CATEGORY], tuple(model.labels))
+    features = Encoder(CONTRACT, model.vocabulary).table(table)
+    labels = label_positions(table[CONTRACT.label_name], model.labels)
     del table
     holdout, validation = (
         Split(chosen.holdout_share).is_holdout(ids),

@@ -17,14 +17,15 @@ from pipeline.evaluation.metrics import Counts, metrics
 from pipeline.settings import Settings, XGBoostSettings
 from pipeline.split import read_split, unit_hash
 from pipeline.train.boosting import class_weights, parameters
-from pipeline.train.encoded_rows import category_positions
-from pipeline.train.statistics import COLUMNS, learn_batch
-from transforms.contract import CATEGORY, Pricing
-from transforms.encode import encode_table
+from pipeline.train.encoded_rows import label_positions
+from pipeline.train.statistics import statistics_of
+from pipeline.train.train import training_columns
+from transforms.encode import Encoder
+from transforms.listings import CONTRACT
 
 # A salt of its own: folds have nothing to do with holdout and validation.
 _FOLDS = 9
-LABELS = Pricing().labels
+LABELS = CONTRACT.label.labels
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def training_rows(data: Path, holdout_ids: str | None) -> pa.Table:
     version = json.loads((data / "manifest.json").read_text())["version"]
     table = (
         pads.dataset(data / "versions" / version / "accepted", format="parquet")
-        .to_table(columns=list(COLUMNS))
+        .to_table(columns=list(training_columns(CONTRACT)))
         .sort_by("id")
     )
     held = read_split(holdout_ids, Settings().holdout_share).is_holdout(table["id"].to_numpy())
@@ -77,19 +78,20 @@ _SHOWN = ("accuracy", "macro_f1", "roc_auc", "log_loss")
 
 def _fold(train: pa.Table, test: pa.Table, settings: Settings, rounds: int) -> tuple[xgboost.Booster, Any, Any]:
     nothing_held = read_split(None, 0.0)
-    vocabulary = learn_batch(train, nothing_held).vocabulary(LABELS)
-    labels = category_positions(train[CATEGORY], LABELS)
+    encoder = Encoder(CONTRACT, statistics_of(train, nothing_held, CONTRACT).vocabulary(CONTRACT, LABELS))
+    labels = label_positions(train[CONTRACT.label_name], LABELS)
     weights = np.array(class_weights(np.bincount(labels).tolist(), settings.xgboost.class_balance), np.float32)
     matrix = xgboost.QuantileDMatrix(
-        encode_table(train, vocabulary), labels, weight=weights[labels], max_bin=settings.xgboost.max_bin
+        encoder.table(train), labels, weight=weights[labels], max_bin=settings.xgboost.max_bin
     )
     booster = xgboost.train(parameters(settings, len(LABELS)), matrix, rounds)
-    return booster, encode_table(test, vocabulary), category_positions(test[CATEGORY], LABELS)
+    return booster, encoder.table(test), label_positions(test[CONTRACT.label_name], LABELS)
 
 
 def _scores(booster: xgboost.Booster, features: Any, labels: Any, rounds: int) -> dict[str, float]:
     probabilities = booster.inplace_predict(features, iteration_range=(0, rounds), missing=np.nan)
-    return {name: value for name, value in metrics(Counts.of(probabilities, labels, {})).items() if value is not None}
+    found = metrics(Counts.of(probabilities, labels, {}), ordered=True)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 if __name__ == "__main__":

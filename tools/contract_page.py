@@ -1,86 +1,87 @@
-"""The contract of a listing as a page for people: `python -m tools.contract_page > docs/data-contract.md`."""
+"""A contract as a page for people: `python -m tools.contract_page > docs/data-contract.md`."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
+from nightprice.defaults import DEFAULT_CONTRACT
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REASONS, SOURCE_FILE
 from transforms.contract import (
     BELOW_MINIMUM,
-    CATEGORY,
-    CONTRACT_VERSION,
-    FEATURES,
-    FIELDS,
+    ENCODINGS,
     MISSING,
     NOT_ALLOWED,
     OUT_OF_RANGE,
-    PRICE,
+    UNKNOWN,
     UNPARSEABLE,
+    Bands,
+    Contract,
     Field,
-    Pricing,
-    accepted_schema,
-    price_category,
+    load_contract,
 )
-from transforms.encode import UNKNOWN
 from transforms.listings.amenities import AMENITIES
 
 _PROBLEMS = {
     MISSING: "a required field is blank or its column is null",
     UNPARSEABLE: "the text can't be read as a value of the field's type",
-    NOT_ALLOWED: "the value is none of the allowed ones",
+    NOT_ALLOWED: "the value is not one of the allowed ones",
     OUT_OF_RANGE: "the number is outside the allowed range",
-    BELOW_MINIMUM: "the price is lower than the minimum price",
-    UNKNOWN: "batch prediction only: the model has not learned this category",
+    BELOW_MINIMUM: "the target is lower than the minimum",
+    UNKNOWN: "batch prediction only: the model has not learned this value",
 }
 # Arrow prints its floats by their names in C.
 _TYPES = {"float": "float32", "double": "float64"}
+# What tells more about a rule of a list's items than its docstring.
+_PATTERNS = {"amenities": AMENITIES}
 
 
-def contract_page() -> str:
-    """Everything that `FIELDS` and its companions say, as Markdown."""
-    return "\n".join(_lines()) + "\n"
+def contract_page(contract: Contract) -> str:
+    """Everything that a contract says, as Markdown."""
+    return "\n".join(_lines(contract)) + "\n"
 
 
-def _lines() -> Iterator[str]:
+def _lines(contract: Contract) -> Iterator[str]:
     yield "# The data contract"
     yield ""
-    yield f"Contract version {CONTRACT_VERSION}. This page is printed from `FIELDS` in `transforms/contract.py`:"
-    yield "change the table there, then run `python -m tools.contract_page > docs/data-contract.md`."
+    yield f"Contract `{contract.name}`, version {contract.version}. This page is printed from the contract: change the"
+    yield "table there (`transforms/listings`), then run `python -m tools.contract_page > docs/data-contract.md`."
     yield ""
-    yield from _fields()
-    yield from _reading()
-    yield from _amenities()
-    yield from _prices(Pricing())
+    yield from _fields(contract)
+    yield from _reading(contract)
+    yield from _lists(contract)
+    yield from _label(contract)
+    yield from _encodings(contract)
     yield from _rejection()
-    yield from _features()
+    yield from _features(contract)
 
 
-def _fields() -> Iterator[str]:
+def _fields(contract: Contract) -> Iterator[str]:
     yield "## Fields"
     yield ""
     yield "Where a field has two raw columns, the first that is not blank in a row counts."
     yield ""
     yield "| field | raw column | type | allowed | required | meaning |"
     yield "|---|---|---|---|---|---|"
-    for item in FIELDS:
+    for item in contract.fields:
         columns = ", else ".join(f"`{name}`" for name in item.columns)
         kind = _TYPES.get(str(item.type), str(item.type))
-        yield f"| `{item.name}` | {columns} | {kind} | {item.expected()} | {_required(item)} | {item.description} |"
+        required = _required(contract, item)
+        yield f"| `{item.name}` | {columns} | {kind} | {item.expected()} | {required} | {item.description} |"
     yield ""
 
 
-def _required(item: Field) -> str:
-    return "for training" if item is PRICE else "yes" if item.required else "no"
+def _required(contract: Contract, item: Field) -> str:
+    return "for training" if item.name == contract.target else "yes" if item.required else "no"
 
 
-def _reading() -> Iterator[str]:
+def _reading(contract: Contract) -> Iterator[str]:
     yield "## How a raw text is read"
     yield ""
     yield "Each rule is a function of one text. Batch processing calls the same function once per distinct value."
     yield ""
     readers: dict[Callable[[str], object], list[str]] = {}
-    for item in FIELDS:
-        if not item.of_items:
+    for item in contract.fields:
+        if not item.from_list:
             readers.setdefault(item.read, []).append(f"`{item.name}`")
     for read, names in readers.items():
         yield from _function(read, ", ".join(names))
@@ -100,30 +101,41 @@ def _function(function: Callable[..., object], title: str) -> Iterator[str]:
         yield ""
 
 
-def _amenities() -> Iterator[str]:
-    yield "## What counts as an amenity"
-    yield ""
-    yield "`amenities` is a JSON list as text. A whole item must match, case aside; no list means none."
-    yield ""
-    for name, pattern in AMENITIES.items():
-        yield f"- `{name}`: `{pattern}`"
-    yield ""
+def _lists(contract: Contract) -> Iterator[str]:
+    for column in contract.lists:
+        yield f"## What is read from `{column.name}`"
+        yield ""
+        yield f"{column.description} A field is true if any item of the list matches, false without a list."
+        yield ""
+        for item in contract.list_fields(column.name):
+            pattern = _PATTERNS.get(column.name, {}).get(item.name)
+            yield f"- `{item.name}`: " + (f"`{pattern}` (the whole item, case aside)" if pattern else item.description)
+        yield ""
 
 
-def _prices(pricing: Pricing) -> Iterator[str]:
-    yield f"## From price to `{CATEGORY}`"
+def _label(contract: Contract) -> Iterator[str]:
+    yield f"## From `{contract.target}` to `{contract.label_name}`"
     yield ""
-    yield "Bins, labels and the minimum price are settings; they travel with datasets and models. The defaults:"
+    if not isinstance(contract.label, Bands):
+        yield f"The label is the value itself: one of {', '.join(contract.label.labels)}."
+        yield ""
+        return
+    yield "Bins, labels and the minimum are settings; they travel with datasets and models. An upper bound"
+    yield "belongs to its band. The defaults:"
     yield ""
-    yield "| category | price |"
+    yield f"| label | {contract.target} |"
     yield "|---|---|"
-    bounds = [f"{bound:g}" for bound in pricing.bins]
-    ranges = [f"{pricing.minimum:g} to {bounds[0]}"]
-    ranges += [f"over {low}, up to {high}" for low, high in pairwise(bounds)]
-    for label, words in zip(pricing.labels, [*ranges, f"over {bounds[-1]}"], strict=True):
+    for label, words in contract.label.ranges().items():
         yield f"| {label} | {words} |"
     yield ""
-    yield from _function(price_category, f"`{price_category.__name__}`")
+
+
+def _encodings(contract: Contract) -> Iterator[str]:
+    yield "## How a text becomes a number"
+    yield ""
+    for name, encoding in contract.coded.items():
+        yield f"- `{name}`: {encoding}: {ENCODINGS[encoding]}."
+    yield ""
 
 
 def _rejection() -> Iterator[str]:
@@ -131,7 +143,7 @@ def _rejection() -> Iterator[str]:
     yield ""
     yield "Every raw row is either accepted or rejected. A rejected row keeps its raw texts, and besides:"
     yield f"`{REASONS}` (all of them, each as `field:problem`), `{SOURCE_FILE}`, and `{INVALID_ROW}`"
-    yield f"(the text of a line that is no valid row; its reason is `{INVALID_ROW_REASON}`)."
+    yield f"(the text of a line that is not a valid row; its reason is `{INVALID_ROW_REASON}`)."
     yield ""
     yield "| problem | when |"
     yield "|---|---|"
@@ -143,17 +155,18 @@ def _rejection() -> Iterator[str]:
     yield ""
 
 
-def _features() -> Iterator[str]:
+def _features(contract: Contract) -> Iterator[str]:
+    columns = contract.accepted_schema().names
     yield "## What comes out"
     yield ""
-    yield "Accepted rows have these columns: " + ", ".join(f"`{name}`" for name in accepted_schema().names) + "."
+    yield "Accepted rows have these columns: " + ", ".join(f"`{name}`" for name in columns) + "."
     yield ""
     yield (
-        f"A model sees {len(FEATURES)} of them as float32, missing as NaN, in this order: "
-        + ", ".join(f"`{name}`" for name in FEATURES)
+        f"A model sees {len(contract.features)} of them as float32, missing as NaN, in this order: "
+        + ", ".join(f"`{name}`" for name in contract.features)
         + "."
     )
 
 
 if __name__ == "__main__":
-    print(contract_page(), end="")
+    print(contract_page(load_contract(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_CONTRACT)), end="")

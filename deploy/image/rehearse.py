@@ -29,8 +29,8 @@ USER = 1000
 FEW = {"NIGHTPRICE_XGBOOST__ROUNDS": "5", "NIGHTPRICE_REGISTRY": "/data/models"}
 ASK = """
 import json, sys, urllib.request as r
-from transforms.listings.example import EXAMPLE
-question = r.Request("http://127.0.0.1:8000" + sys.argv[1], json.dumps(EXAMPLE).encode(), {"content-type": "application/json"})
+from transforms.listings import CONTRACT
+question = r.Request("http://127.0.0.1:8000" + sys.argv[1], json.dumps(CONTRACT.example).encode(), {"content-type": "application/json"})
 print(r.urlopen(question, timeout=30).read().decode())
 """
 

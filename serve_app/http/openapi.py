@@ -3,11 +3,11 @@
 from typing import Any
 
 import pyarrow as pa
+from transforms.listings.example import EXAMPLE
 
 from serve_app.http.wire import ARROW, JSON
 from serve_app.model.record import EXACT, INPUTS
 from transforms.contract import AMENITIES_COLUMN, FEATURES, Field
-from transforms.listings.example import EXAMPLE
 
 _ANSWER = {
     "id": EXAMPLE["id"],

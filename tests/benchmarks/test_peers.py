@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.peers import notebook, polars
 from transforms.clean import CleanedTable, clean
-from transforms.contract import RAW_COLUMNS, Pricing
+from transforms.listings import CONTRACT
 from transforms.listings.generate import generate
 
 ROWS = 6_000
@@ -26,18 +26,18 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(raw: Path) -> CleanedTable:
-    return clean(pq.read_table(raw, columns=list(RAW_COLUMNS)), Pricing())
+    return clean(pq.read_table(raw, columns=list(CONTRACT.raw_columns)), CONTRACT, CONTRACT.label)
 
 
 def test_polars_accepts_the_same_rows_with_the_same_values(raw: Path, ours: CleanedTable, tmp_path: Path) -> None:
-    counts = polars(raw, tmp_path, Pricing())
+    counts = polars(raw, tmp_path, CONTRACT.label)
     theirs = pq.read_table(tmp_path / "accepted.parquet").cast(ours.accepted.schema)
     assert counts == (len(ours.accepted), len(ours.rejected))
     assert _sorted(theirs).equals(_sorted(ours.accepted))
 
 
 def test_polars_rejects_for_the_same_reasons(raw: Path, ours: CleanedTable, tmp_path: Path) -> None:
-    polars(raw, tmp_path, Pricing())
+    polars(raw, tmp_path, CONTRACT.label)
     theirs = pq.read_table(tmp_path / "rejected.parquet")["reasons"].to_pylist()
     assert Counter(map(tuple, theirs)) == Counter(map(tuple, ours.rejected["reasons"].to_pylist()))
 
@@ -60,12 +60,12 @@ def test_polars_rejects_for_the_same_reasons(raw: Path, ours: CleanedTable, tmp_
 )
 def test_polars_reads_prices_as_we_do(price: str, tmp_path: Path) -> None:
     generate(1, tmp_path / "raw", shards=1, bad_rows=0)
-    table = pq.read_table(tmp_path / "raw", columns=list(RAW_COLUMNS))
+    table = pq.read_table(tmp_path / "raw", columns=list(CONTRACT.raw_columns))
     (tmp_path / "changed").mkdir()
     table = table.set_column(table.schema.get_field_index("price"), "price", pa.array([price]))
     pq.write_table(table, tmp_path / "changed" / "listings.parquet")
-    expected = clean(table, Pricing())
-    polars(tmp_path / "changed", tmp_path, Pricing())
+    expected = clean(table, CONTRACT, CONTRACT.label)
+    polars(tmp_path / "changed", tmp_path, CONTRACT.label)
     assert pq.read_table(tmp_path / "accepted.parquet")["price"].to_pylist() == expected.accepted["price"].to_pylist()
 
 

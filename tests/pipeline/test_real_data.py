@@ -12,7 +12,7 @@ from pipeline.datasets import open_dataset
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.support.paths import TEST_DATA, needs_test_data
-from transforms.contract import CATEGORY
+from transforms.listings import CONTRACT
 from transforms.listings.amenities import amenities_from_text, has_amenity
 
 CITIES = {
@@ -61,7 +61,7 @@ def test_new_york_is_what_the_notebook_made_of_it_and_more(tmp_path: Path) -> No
     manifest = process(str(NEW_YORK / "listings_reconstructed.csv.gz"), str(tmp_path / "dataset"), Settings())
 
     assert manifest["rows"] == {"read": 31_841, "accepted": 31_841, "rejected": 0}
-    columns = ["id", "price", "bathrooms", CATEGORY, *NOTEBOOK]
+    columns = ["id", "price", "bathrooms", CONTRACT.label_name, *NOTEBOOK]
     mine = pa.Table.from_pylist(open_dataset(str(tmp_path / "dataset")).rows(columns).take_all())
     theirs = pyarrow.csv.read_csv(NEW_YORK / "processed_by_notebook.csv.gz")
     mine, theirs = mine.sort_by("id"), theirs.sort_by("id")
@@ -69,7 +69,7 @@ def test_new_york_is_what_the_notebook_made_of_it_and_more(tmp_path: Path) -> No
     assert mine["bathrooms"].to_pylist() == theirs["bathrooms"].to_pylist()
     labels = ["Low", "Mid", "High", "Lux"]
     for price, category, code in zip(
-        mine["price"].to_pylist(), mine[CATEGORY].to_pylist(), theirs["category"].to_pylist(), strict=True
+        mine["price"].to_pylist(), mine[CONTRACT.label_name].to_pylist(), theirs["category"].to_pylist(), strict=True
     ):
         # The notebook lost the class of prices of exactly 10: they are Low.
         assert category == ("Low" if price == 10 else labels[int(code)])

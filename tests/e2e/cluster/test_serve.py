@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transforms.listings.example import EXAMPLE
 
 from tests.support.cluster.hosts import Host, host_environment
 from tests.support.cluster.ray_cluster import (
@@ -23,6 +22,7 @@ from tests.support.cluster.ray_cluster import (
 )
 from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 from tests.support.waiting import until
+from transforms.listings import CONTRACT
 
 PUBLISH = """
 import sys
@@ -124,7 +124,7 @@ class Load:
 
     def __init__(self, cluster: Cluster) -> None:
         line = cluster.operator.command(
-            PYTHON, "-c", LOAD, cluster.head.address, str(SERVE_PORT), json.dumps(EXAMPLE), "4"
+            PYTHON, "-c", LOAD, cluster.head.address, str(SERVE_PORT), json.dumps(CONTRACT.example), "4"
         )
         self._process = subprocess.Popen(
             line, env=host_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

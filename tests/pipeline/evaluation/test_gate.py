@@ -11,11 +11,11 @@ from pipeline.settings import GateSettings
 from registry.artifact import Artifact, load_artifact
 from tests.support.accepted_listings import VERSION, accepted_listings, write_dataset
 from tests.support.tiny_model import FIRST, SECOND, tiny_artifact
-from transforms.contract import Pricing
+from transforms.listings import CONTRACT
 
 
-def evaluation(rows: int = 100, **metrics: Any) -> dict[str, Any]:
-    return {"rows": rows, "metrics": metrics, "unscorable": {}}
+def evaluation(rows: int = 100, *, unscorable: dict[str, int] | None = None, **metrics: Any) -> Any:
+    return {"rows": rows, "metrics": metrics, "unscorable": unscorable or {}}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_a_small_improvement_may_not_be_enough() -> None:
 
 
 def test_fewer_scorable_rows_are_no_way_to_win() -> None:
-    narrow = {**evaluation(log_loss=0.1), "unscorable": {"neighbourhood:unknown": 10}}
+    narrow = evaluation(log_loss=0.1, unscorable={"neighbourhood:unknown": 10})
     decision = compare(narrow, evaluation(log_loss=0.7), GateSettings())
     assert not decision.promote
     assert "can't score all holdout rows that the champion can: neighbourhood:unknown (10)" in decision.reason
 
 
 def test_more_scorable_rows_are_no_way_to_lose() -> None:
-    champion = {**evaluation(log_loss=0.7), "unscorable": {"neighbourhood:unknown": 10}}
+    champion = evaluation(log_loss=0.7, unscorable={"neighbourhood:unknown": 10})
     decision = compare(evaluation(log_loss=0.1), champion, GateSettings())
     assert decision.promote
     assert "the challenger alone can score neighbourhood:unknown (10)" in decision.reason
@@ -83,7 +83,7 @@ def test_the_champion_does_not_replace_itself(tmp_path: Path) -> None:
 
 
 def test_models_with_different_bins_are_not_compared(tmp_path: Path) -> None:
-    other = model(tmp_path, SECOND, 1, "nowhere", pricing=Pricing((50.0, 60.0, 70.0)).as_json())
+    other = model(tmp_path, SECOND, 1, "nowhere", pricing=CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json())
     with pytest.raises(UsageError, match="different bins or labels"):
         decide(other, model(tmp_path, FIRST, 0, "nowhere"), GateSettings())
 

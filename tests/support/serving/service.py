@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from transforms.listings.example import EXAMPLE
 
 from serve_app.options import variable
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import await_that
+from transforms.listings import CONTRACT
 
 START_SECONDS = 180
 IN_A_ROW = 60
@@ -156,13 +156,13 @@ def half_a_body(service: Service) -> socket.socket:
     """A connection that has sent a request but for the second half of its body."""
     request = prediction(service.headers)
     connection = socket.create_connection(("127.0.0.1", service.port), timeout=60)
-    connection.sendall(request[: -len(json.dumps(EXAMPLE)) // 2])
+    connection.sendall(request[: -len(json.dumps(CONTRACT.example)) // 2])
     return connection
 
 
 def prediction(headers: Mapping[str, str]) -> bytes:
     """A request for one prediction, as it goes over the wire."""
-    body = json.dumps(EXAMPLE)
+    body = json.dumps(CONTRACT.example)
     heads = {"host": "x", **headers, "content-length": str(len(body))}
     return "\r\n".join(
         ["POST /v1/predict HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", body]

@@ -13,7 +13,7 @@ import pytest
 
 from nightprice.errors import UsageError
 from transforms.clean import CleanedTable, clean
-from transforms.contract import FEATURES, Pricing
+from transforms.listings import CONTRACT
 from transforms.listings.generate import BLOCK_ROWS, RAW_LAYOUT, generate
 from transforms.listings.generate.faults import FAULTS
 from transforms.listings.generate.model import Shares, listings_model
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pa.T
 
 @pytest.fixture(scope="module")
 def cleaned(made: tuple[dict[str, Any], pa.Table]) -> CleanedTable:
-    return clean(made[1], Pricing())
+    return clean(made[1], CONTRACT, CONTRACT.label)
 
 
 def test_layout_is_that_of_the_raw_files(made: tuple[dict[str, Any], pa.Table]) -> None:
@@ -62,7 +62,7 @@ def test_only_repeated_rows_share_an_id(made: tuple[dict[str, Any], pa.Table], c
 def test_no_bad_rows_when_none_are_wanted(tmp_path: Path) -> None:
     report = generate(2_000, tmp_path / "raw", bad_rows=0)
     assert report["bad"] == {}
-    parts = clean(pq.read_table(tmp_path / "raw"), Pricing())
+    parts = clean(pq.read_table(tmp_path / "raw"), CONTRACT, CONTRACT.label)
     assert len(parts.accepted) == 2_000
     assert all(warnings is None for warnings in parts.warnings.to_pylist())
 
@@ -153,7 +153,7 @@ def test_groups_may_be_empty_as_in_cities_without_boroughs(tmp_path: Path) -> No
     generate(200, tmp_path / "raw", shards=1, groups=False, bad_rows=0)
     raw = pq.read_table(tmp_path / "raw")
     assert raw["neighbourhood_group_cleansed"].null_count == 200
-    assert len(clean(raw, Pricing()).accepted) == 200
+    assert len(clean(raw, CONTRACT, CONTRACT.label).accepted) == 200
 
 
 @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ def test_a_model_learns_from_them_about_as_much_as_from_real_ones(tmp_path: Path
     import xgboost
 
     generate(20_000, tmp_path / "raw", bad_rows=0)
-    table = clean(pq.read_table(tmp_path / "raw"), Pricing()).accepted
+    table = clean(pq.read_table(tmp_path / "raw"), CONTRACT, CONTRACT.label).accepted
     codes = [
         table[name].combine_chunks().dictionary_encode().indices
         if pa.types.is_string(table.schema.field(name).type)
         else table[name]
-        for name in FEATURES
+        for name in CONTRACT.features
     ]
     matrix = np.stack([np.array(column.cast(pa.float32())) for column in codes], axis=1)
-    category = pa.compute.index_in(table["price_category"], value_set=pa.array(Pricing().labels)).to_numpy()
+    category = pa.compute.index_in(table["price_category"], value_set=pa.array(CONTRACT.label.labels)).to_numpy()
     held_out = np.arange(len(matrix)) % 5 == 0
     model = xgboost.train(
         {"objective": "multi:softmax", "num_class": 4, "eta": 0.1, "nthread": 2},

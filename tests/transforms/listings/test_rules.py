@@ -2,7 +2,8 @@
 
 import pytest
 
-from transforms.listings import rules as values
+from transforms import readers
+from transforms.listings import rules
 
 
 @pytest.mark.parametrize(
@@ -16,24 +17,24 @@ from transforms.listings import rules as values
     ],
 )
 def test_integer_reads_every_digit(raw: str, expected: int) -> None:
-    assert values.integer(raw) == expected
+    assert readers.integer(raw) == expected
 
 
 @pytest.mark.parametrize("raw", ["", "x", "1.5", "1e5", "1_000", "１２", "0x10", "--1"])
 def test_integer_refuses_what_is_no_whole_number(raw: str) -> None:
-    with pytest.raises(ValueError, match="no whole number"):
-        values.integer(raw)
+    with pytest.raises(ValueError, match="not a whole number"):
+        readers.integer(raw)
 
 
 @pytest.mark.parametrize(("raw", "expected"), [("40.68494", 40.68494), ("-73.9", -73.9), (" 2 ", 2.0), ("1e1", 10.0)])
 def test_number(raw: str, expected: float) -> None:
-    assert values.number(raw) == expected
+    assert readers.number(raw) == expected
 
 
 @pytest.mark.parametrize("raw", ["nan", "inf", "-Infinity", "1_0", "", "two"])
 def test_number_refuses_what_is_not_finite(raw: str) -> None:
     with pytest.raises(ValueError, match=r"number|float"):
-        values.number(raw)
+        readers.number(raw)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +53,13 @@ def test_number_refuses_what_is_not_finite(raw: str) -> None:
     ],
 )
 def test_bathrooms(raw: str, expected: float) -> None:
-    assert values.bathrooms(raw) == expected
+    assert rules.bathrooms(raw) == expected
 
 
 @pytest.mark.parametrize("raw", ["bath", "one bath", "-1 baths", "1 bathtub", "1.5.2", "2 half-baths"])
 def test_bathrooms_refuses_other_texts(raw: str) -> None:
     with pytest.raises(ValueError, match="no number of bathrooms"):
-        values.bathrooms(raw)
+        rules.bathrooms(raw)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_bathrooms_refuses_other_texts(raw: str) -> None:
     ],
 )
 def test_price_understands_currencies_and_separators(raw: str, expected: float) -> None:
-    assert values.price(raw) == expected
+    assert rules.price(raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,5 +109,5 @@ def test_price_understands_currencies_and_separators(raw: str, expected: float) 
     ],
 )
 def test_price_refuses_nonsense(raw: str) -> None:
-    with pytest.raises(ValueError, match="no price"):
-        values.price(raw)
+    with pytest.raises(ValueError, match="not a price"):
+        rules.price(raw)
