@@ -1,14 +1,28 @@
-"""The table of fields and what follows from it."""
+"""The contract as a value, and what follows from it."""
 
+import pickle
+import re
+from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from nightprice.errors import ContractError
+from nightprice.errors import ContractError, UsageError
 from tests.support.raw_listings import LISTING
 from tests.support.reference_clean import clean_row
-from transforms.contract import Bands, label_from_json
+from transforms.clean import clean
+from transforms.contract import (
+    Bands,
+    Classes,
+    Contract,
+    Field,
+    composite_key,
+    label_from_json,
+    load_contract,
+)
 from transforms.listings import CONTRACT
+from transforms.readers import number, text
 
 LABEL = CONTRACT.label
 
@@ -194,3 +208,142 @@ def test_what_is_allowed_is_said_in_words() -> None:
     assert CONTRACT.by_name["latitude"].expected() == "a number from -90 to 90"
     assert CONTRACT.by_name["id"].expected() == "a whole number of at least 1"
     assert CONTRACT.by_name["room_type"].expected().startswith('one of "Shared room", "Private room"')
+
+
+def changed(**values: Any) -> Contract:
+    """The contract of listings with some of its parts replaced."""
+    return replace(CONTRACT, **values)
+
+
+def integer_of_words(raw: str) -> int:
+    """A rule that reads no digits."""
+    return {"one": 1, "two": 2}.get(raw) or int("")
+
+
+def with_field(name: str, **values: Any) -> Contract:
+    fields = tuple(replace(item, **values) if item.name == name else item for item in CONTRACT.fields)
+    return changed(fields=fields)
+
+
+def test_the_contract_of_listings_has_no_problems() -> None:
+    assert CONTRACT.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("contract", "problem"),
+    [
+        (changed(fields=(*CONTRACT.fields, CONTRACT.fields[-2])), 'Two fields are called "breakfast"'),
+        (changed(key="ids"), 'The key "ids" is not a field. Did you mean "id"?'),
+        (changed(target="prize"), 'The target "prize" is not a field. Did you mean "price"?'),
+        (changed(key="accommodates"), 'The key "accommodates" has the type int16: it must be an int64'),
+        (
+            changed(baseline=("bedroom",)),
+            'The baseline names "bedroom", which is not a feature. Did you mean "bedrooms"?',
+        ),
+        (changed(breakdown=("beds",)), 'The breakdown names "beds", which is not a text'),
+        (changed(label_column="price"), "needs a `label_column` that is not a field"),
+        (changed(label=Classes(("Low", "High")), label_column=""), 'the target "price" is of type double'),
+        (changed(example={**CONTRACT.example, "colour": "red"}), 'The example has "colour", which is not a field'),
+        (
+            changed(example={**CONTRACT.example, "latitude": None}),
+            "latitude: the field is required, but the example does not have it",
+        ),
+        (with_field("beds", read=lambda text: float(text) + 1), "beds: its rule reads its own example 2 as 3.0"),
+        (with_field("beds", read=integer_of_words), "beds: its rule reads its own example 2 as None (unparseable)"),
+        (with_field("neighbourhood", encoding="rankd"), 'there is no encoding "rankd". Did you mean "ranked"?'),
+        (with_field("neighbourhood", encoding="fixed_order"), "neighbourhood: the encoding fixed_order needs"),
+        (with_field("tv", columns=("amenitys",)), 'tv: "amenitys" is not among the lists of the contract'),
+        (with_field("price", low=200), 'The label "Low" can\'t occur: "price" is a number of at least 200'),
+        (with_field("price", low=0, high=180), 'The label "High" can\'t occur: "price" is a number from 0 to 180'),
+    ],
+)
+def test_a_contract_that_cannot_work_is_told_in_one_sentence(contract: Contract, problem: str) -> None:
+    (found,) = [sentence for sentence in contract.problems() if problem in sentence]
+
+    assert found.endswith((".", "?"))
+
+
+def test_classes_that_the_rule_of_the_target_never_gives_are_told() -> None:
+    target = Field("outcome", ("outcome",), str.lower, pa.string(), "How it ended.", required=True)
+    contract = changed(
+        fields=(*CONTRACT.fields[:-1], target), target="outcome", label=Classes(("Good", "bad")), label_column=""
+    )
+
+    assert contract.problems() == ['The label "Good" can\'t occur: the rule of "outcome" reads it as \'good\'.']
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("transforms.listing:CONTRACT", "can't be loaded: No module named 'transforms.listing'"),
+        ("transforms.listings:CONTRAKT", "has no attribute 'CONTRAKT'"),
+        ("transforms.listings:ROOM_TYPES", "is a tuple"),
+        ("transforms.listings", "can't be loaded"),
+    ],
+)
+def test_a_setting_that_names_no_contract_is_one_sentence(reference: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_contract(reference)
+
+
+def test_a_contract_travels_to_workers_and_stays_the_same() -> None:
+    again = pickle.loads(pickle.dumps(CONTRACT))
+
+    assert (again, hash(again)) == (CONTRACT, hash(CONTRACT))
+    assert again.by_name["price"].read("$75.00") == 75.0
+
+
+def test_the_digest_follows_the_fields_and_not_their_descriptions() -> None:
+    assert with_field("beds", description="Places to sleep.").digest == CONTRACT.digest
+    assert with_field("beds", high=99).digest != CONTRACT.digest
+    assert changed(label=CONTRACT.label.override(bins=(1.0,), labels=("a", "b"), minimum=0.5)).digest == CONTRACT.digest
+
+
+@pytest.mark.parametrize(
+    ("ref", "difference"),
+    [
+        (None, 'under no contract that is recorded; this is contract "listing-price"'),
+        ({**CONTRACT.ref, "name": "flights"}, 'under the contract "flights"; this is contract "listing-price"'),
+        ({**CONTRACT.ref, "version": 2}, 'under version 2 of the contract "listing-price"; this is version 1'),
+        ({**CONTRACT.ref, "digest": "0"}, "under another table of fields"),
+    ],
+)
+def test_what_another_contract_made_is_told_apart(ref: dict[str, Any] | None, difference: str) -> None:
+    assert difference in str(CONTRACT.difference(ref))
+    assert CONTRACT.difference(CONTRACT.ref) is None
+
+
+TRIP = composite_key("id", ("line", "day"), "Line and day.")
+
+
+def trips(key: Field = TRIP) -> Contract:
+    """A contract without a column of ids."""
+    late = Field("late", ("late",), number, pa.float64(), "Minutes.", required=True)
+    line = Field("line", ("line",), text, pa.string(), "Line.", required=True)
+    label = Bands((0.0,), ("punctual", "late"))
+    return Contract(
+        "trips", 1, "trip", "trips", (key, line, late), "id", "late", label, "outcome", example={"line": "U1"}
+    )
+
+
+def test_a_key_of_several_columns_is_the_same_number_for_the_same_texts() -> None:
+    raw = pa.table({"line": ["U1", " U1 ", "U2", "U1"], "day": ["5", "5", "5", ""], "late": ["0", "1", "2", "3"]})
+
+    cleaned = clean(raw, trips(), trips().label)
+
+    first, second, third = cleaned.accepted["id"].to_pylist()
+    assert first == second != third
+    assert cleaned.rejected["reasons"].to_pylist() == [["id:missing"]]
+    assert all(0 <= key < 2**63 for key in (first, third))
+
+
+def test_columns_of_a_key_are_not_run_together() -> None:
+    raw = pa.table({"line": ["U1", "U"], "day": ["5", "15"], "late": ["0", "1"]})
+
+    assert len(set(clean(raw, trips(), trips().label).accepted["id"].to_pylist())) == 2
+
+
+def test_all_columns_of_a_key_are_needed() -> None:
+    assert trips().problems() == []
+    with pytest.raises(ContractError, match='column "line" and "day" is missing'):
+        trips().choose_columns(["line", "late"], "x.csv")

@@ -58,7 +58,7 @@ def test_bathrooms(raw: str, expected: float) -> None:
 
 @pytest.mark.parametrize("raw", ["bath", "one bath", "-1 baths", "1 bathtub", "1.5.2", "2 half-baths"])
 def test_bathrooms_refuses_other_texts(raw: str) -> None:
-    with pytest.raises(ValueError, match="no number of bathrooms"):
+    with pytest.raises(ValueError, match="not a number of bathrooms"):
         rules.bathrooms(raw)
 
 
