@@ -8,7 +8,7 @@ from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import evaluate_dataset
 from pipeline.evaluation.metrics import METRIC
-from pipeline.settings import GateSettings
+from pipeline.settings import GateSettings, Settings
 from pipeline.split import Split
 from registry.artifact import Artifact
 from registry.manifest import Evaluation

@@ -183,12 +183,12 @@ def class_report(confusion: Numbers) -> list[ClassReport]:
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return [
         {
-            "precision": _ratio(hit, predicted),
-            "recall": _ratio(hit, there),
-            "f1": _ratio(2 * hit, said + there),
-            "support": int(there),
+            "precision": _ratio(hit, chosen),
+            "recall": _ratio(hit, actual),
+            "f1": _ratio(2 * hit, chosen + actual),
+            "support": int(actual),
         }
-        for hit, there, said in zip(hits, support, predicted, strict=True)
+        for hit, actual, chosen in zip(hits, support, predicted, strict=True)
     ]
 
 
