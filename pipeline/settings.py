@@ -95,14 +95,18 @@ class Settings(BaseSettings):
     bins: Annotated[tuple[float, ...] | None, NoDecode] = Field(
         None, description="Upper bounds, inclusive, of every band but the last. None: the contract's."
     )
-    labels: Annotated[tuple[str, ...] | None, NoDecode] = Field(None, description="Names of the bands, one more than bins. None: the contract's.")
+    labels: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="Names of the bands, one more than bins. None: the contract's."
+    )
     minimum: float | None = Field(None, description="A row with a lower target is rejected. None: the contract's.")
     max_rejected: Share = Field(0.2, description="`process` fails if a larger share of the rows is rejected.")
     holdout_share: float = Field(
         0.15, gt=0, lt=1, description="Share of listings, by a stable hash of the id, that training never sees."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in training.")
-    model_name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry. None: the contract\'s.")
+    model_name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the model in the registry. None: the contract's."
+    )
     registry: str = Field(
         "./nightprice-registry", min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://."
     )

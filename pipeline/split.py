@@ -1,4 +1,4 @@
-"""Which listings a model learns from, which stop its training, and which it never sees."""
+"""Which rows a model is trained on, which decide when training stops, and which it never sees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _HOLDOUT, _VALIDATION, SAMPLE = 1, 2, 3
 
 @dataclass(frozen=True)
 class Split:
-    """A share of the listings by a stable hash of the id, or exactly the listings with the given ids.
+    """A share of the rows by a stable hash of the key, or exactly the rows with some keys.
 
-    A listing keeps its part whatever else the dataset holds, on any machine; rows that repeat an id stay together.
+    A row keeps its part whatever else the dataset holds, on any machine; rows that repeat a key stay together.
     """
 
     share: float
@@ -30,7 +30,7 @@ class Split:
     file: str | None = None
 
     def is_holdout(self, ids: Ids) -> Mask:
-        """Which listings the model never sees in training."""
+        """Which rows the model never sees in training."""
         if self.ids is not None:
             return np.isin(ids, self.ids)
         return unit_hash(ids, _HOLDOUT) < self.share
@@ -58,7 +58,7 @@ HOLDOUT_FILE = "holdout_ids.csv"
 
 
 def is_validation(ids: Ids, share: float) -> Mask:
-    """Which training listings early stopping watches."""
+    """Which training rows early stopping watches."""
     return unit_hash(ids, _VALIDATION) < share
 
 
@@ -88,18 +88,18 @@ def read_split(file: str | None, share: float) -> Split:
         raise UsageError(
             f'The file of holdout ids "{file}" can\'t be read: {_why(error)}. Give a text file with one id a line.'
         ) from error
-    found = [(number, text.strip().strip('"')) for number, text in enumerate(lines, 1) if text.strip()]
-    if found and found[0][1].casefold() == "id":
-        found = found[1:]
-    for number, text in found:
+    entries = [(number, text.strip().strip('"')) for number, text in enumerate(lines, 1) if text.strip()]
+    if entries and entries[0][1].casefold() == "id":
+        entries = entries[1:]
+    for number, text in entries:
         if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
             raise UsageError(
                 f'The file of holdout ids "{file}" holds "{text[:40]}" in line {number}. Give one whole number a line.'
             )
-    if not found:
+    if not entries:
         raise UsageError(f'The file of holdout ids "{file}" holds no ids. Give one id a line.')
-    return Split(share, np.unique(np.array([int(text) for _, text in found], np.int64)), file)
+    return Split(share, np.unique(np.array([int(text) for _, text in entries], np.int64)), file)
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:
-    return "it is no text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+    return "it is not a text file" if isinstance(error, UnicodeDecodeError) else str(error.strerror)

@@ -62,8 +62,8 @@ def clean(
         if item.from_list or (item.name == contract.target and label is None):
             continue
         checked = label if item.name == contract.target else None
-        columns[item.name], found = _read_column(item, raw, checked)
-        for problem, mask in found.items():
+        columns[item.name], masks = _read_column(item, raw, checked)
+        for problem, mask in masks.items():
             (warned if item.is_warning(problem) else problems).append((f"{item.name}:{problem}", mask))
     if label is not None and contract.label_column:
         of = label.label_of

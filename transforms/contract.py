@@ -464,7 +464,7 @@ def _problems(contract: Contract) -> Iterator[str]:
 
 def _role_problems(contract: Contract) -> Iterator[str]:
     if contract.key_field.type != pa.int64():
-        yield f'The key "{contract.key}" has the type {contract.key_field.type}: it must be an int64, or a `composite_key`.'
+        yield f'The key "{contract.key}" has the type {contract.key_field.type}: it must be int64 or a `composite_key`.'
     if not contract.key_field.required or not contract.target_field.required:
         yield "Key and target must be required fields."
     target, label = contract.target_field, contract.label

@@ -45,8 +45,8 @@ def learn_vocabulary(
 
 
 def _ranked(counts: Mapping[str, Sequence[int]], rare_below: int) -> dict[str, int]:
-    rare = sorted(name for name, found in counts.items() if sum(found) < rare_below)
-    groups = {name: list(found) for name, found in counts.items() if name not in rare}
+    rare = {name for name, by_label in counts.items() if sum(by_label) < rare_below}
+    groups = {name: list(by_label) for name, by_label in counts.items() if name not in rare}
     if rare:
         groups[_RARE] = np.sum([counts[name] for name in rare], axis=0).tolist()
 
@@ -54,7 +54,7 @@ def _ranked(counts: Mapping[str, Sequence[int]], rare_below: int) -> dict[str, i
         return float(np.dot(groups[name], np.arange(len(groups[name]))) / max(sum(groups[name]), 1))
 
     codes = {name: rank for rank, name in enumerate(sorted(groups, key=lambda name: (mean(name), name)), 1)}
-    return codes | dict.fromkeys(rare, codes.pop(_RARE, 0))
+    return codes | dict.fromkeys(sorted(rare), codes.pop(_RARE, 0))
 
 
 class Encoder:

@@ -56,11 +56,11 @@ def lift(function: Callable[[Any], Any], type: pa.DataType) -> Callable[[pa.Arra
     [1, 3, 0, 1]
     """
 
-    def lifted(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    def apply(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         values, indices = distinct(column)
         return pa.array([function(value) for value in values], type).take(pa.array(indices))
 
-    return lifted
+    return apply
 
 
 # Bits of one item or row: one for each function, then what is known of the text itself.
@@ -90,7 +90,7 @@ class ListMatcher:
                 f"{len(functions)} fields are read from one list; at most {_MOST_FUNCTIONS} are possible."
             )
         self._functions, self._parse = functions, parse
-        # Blocks share most of their items: a block of 60,000 listings has about 3,000 distinct ones.
+        # Blocks share most of their items: of 60,000 rows with 20 items each, about 3,000 are distinct.
         self._bits_of_fragment = lru_cache(maxsize=CACHED_ITEMS)(self._read_fragment)
 
     def __call__(self, column: pa.Array | pa.ChunkedArray) -> tuple[Mask, Mask]:

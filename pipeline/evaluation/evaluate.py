@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from pipeline.datasets import Dataset
 from pipeline.evaluation.metrics import Counts, summary
 from pipeline.split import Split
 from registry.artifact import Artifact
-from registry.manifest import Evaluation
+from registry.manifest import Comparison, Evaluation
 from transforms.contract import MISSING, UNKNOWN, Contract
 from transforms.encode import Encoder, Vocabulary
 from transforms.lift import distinct
@@ -115,15 +114,15 @@ def _count_batch(
     return pa.table({"counts": pa.array([count(rows, shipped(files), contract).to_bytes()], pa.binary())})
 
 
-def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[dict[str, Any]]:
+def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[Comparison]:
     """Other models on the same rows, as the manifest keeps them; `name` is for people."""
     return [
         {
             "name": TITLES.get(other.manifest["estimator"], other.ref),
             "ref": other.ref,
             "estimator": other.manifest["estimator"],
-            "rows": found["rows"],
-            "metrics": found["metrics"],
+            "rows": evaluation["rows"],
+            "metrics": evaluation["metrics"],
         }
-        for other, found in others
+        for other, evaluation in others
     ]

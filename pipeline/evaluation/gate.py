@@ -16,7 +16,7 @@ from registry.manifest import Evaluation
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says, and why, in one sentence for the record."""
+    """Whether to promote, and why, in one sentence for the record."""
 
     promote: bool
     reason: str
@@ -37,7 +37,7 @@ def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, 
     if challenger.label != champion.label:
         raise UsageError(
             f"{challenger.ref} and {champion.ref} have different bins or labels, so their metrics can't be compared. "
-            "Promote without --if-better if the new ones are wanted."
+            "Promote without --if-better if the new ones are intended."
         )
     split = Split.of_model(challenger.manifest, challenger.folder)
     dataset = open_dataset(data or challenger.manifest["dataset"]["uri"], settings.load_contract())

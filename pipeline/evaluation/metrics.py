@@ -179,7 +179,7 @@ def metrics(counts: Counts, *, ordered: bool) -> dict[str, float | None]:
 
 
 def class_report(confusion: Numbers) -> list[ClassReport]:
-    """Precision, recall, F1 and support of every category; 0 where there is nothing to divide by."""
+    """Precision, recall, F1 and support of every label; 0 where there is nothing to divide by."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return [
         {

@@ -160,12 +160,12 @@ def trained(booster: xgboost.Booster, sample: Matrix, categories: int, contract:
     """The booster as ONNX, with what it says of the rows of `sample`, its file and its importances."""
     expected = booster.inplace_predict(sample, missing=np.nan)
     gain = booster.get_score(importance_type="total_gain")
-    shares = np.array([gain.get(f"f{position}", 0.0) for position in range(len(contract.features))])
+    gains = np.array([gain.get(f"f{position}", 0.0) for position in range(len(contract.features))])
     return Trained(
         onnx=booster_to_onnx(booster, categories, len(contract.features)),
         expected=np.asarray(expected, np.float64).reshape(len(sample), categories),
         importance={
-            name: float(share) for name, share in zip(contract.features, shares / max(shares.sum(), 1e-12), strict=True)
+            name: float(share) for name, share in zip(contract.features, gains / max(gains.sum(), 1e-12), strict=True)
         },
         files={BOOSTER_FILE: bytes(booster.save_raw("ubj"))},
         facts={"rounds": booster.num_boosted_rounds()},

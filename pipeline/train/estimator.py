@@ -84,23 +84,23 @@ class TrainingRun:
 def worker_cpus(workers: int, settings: Settings) -> float:
     """CPUs that Ray sets aside for each worker: one, or less where that would leave none to read the data.
 
-    More workers than there are CPUs want one each all the same: nodes may come, and more processes than CPUs help
+    More workers than CPUs get one each all the same: nodes may join, and more processes than CPUs help
     nobody.
     """
     if settings.training_cpus is not None:
         return settings.training_cpus
-    there = _cluster_cpus()
-    return 1.0 if workers > there else max(0.01, min(1.0, (there - 1) / workers))
+    available = _cluster_cpus()
+    return 1.0 if workers > available else max(0.01, min(1.0, (available - 1) / workers))
 
 
 def _cluster_cpus() -> float:
     return float(ray.cluster_resources().get("CPU", 1))
 
 
-def threads(wanted: int) -> int:
+def threads(requested: int) -> int:
     """On a worker: at most as many threads as this machine has CPUs for the process."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(wanted, there)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(requested, available)
 
 
 def fit(trainer: Any, watchdog: Watchdog) -> Checkpoint:

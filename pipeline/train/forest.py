@@ -96,7 +96,7 @@ def grow(features: Matrix, labels: npt.NDArray[np.int8], seeds: dict[int, int], 
     total = np.zeros((len(sample), config["categories"]))
     importance = np.zeros(len(config["columns"]))
     parts = []
-    # scikit-learn grows a tree without holding Python's lock: threads do, and the data is there once.
+    # scikit-learn grows a tree without holding Python's lock: threads do, and the data is held once.
     with ThreadPoolExecutor(threads(config["threads"])) as pool:
         trees = pool.map(lambda seed: grow_tree(features, labels, weights, seed, settings), seeds.values())
         for number, tree in zip(seeds, trees, strict=True):
@@ -128,9 +128,9 @@ def grow_tree(
 def _nodes(fitted: DecisionTreeClassifier, number: int, categories: int) -> Arrays:
     """The arrays of one tree, with the probabilities of its leaves."""
     tree = fitted.tree_
-    share = np.zeros((tree.node_count, categories), np.float32)
+    probabilities = np.zeros((tree.node_count, categories), np.float32)
     values = tree.value[:, 0, :]
-    share[:, fitted.classes_] = values / values.sum(axis=1, keepdims=True)
+    probabilities[:, fitted.classes_] = values / values.sum(axis=1, keepdims=True)
     return {
         "tree": np.full(tree.node_count, number, np.int32),
         "feature": tree.feature.astype(np.int16),
@@ -138,7 +138,7 @@ def _nodes(fitted: DecisionTreeClassifier, number: int, categories: int) -> Arra
         "left": tree.children_left.astype(np.int32),
         "right": tree.children_right.astype(np.int32),
         "missing_left": tree.missing_go_to_left.astype(np.bool_),
-        "share": share,
+        "probabilities": probabilities,
     }
 
 
@@ -158,7 +158,7 @@ def merged(parts: list[Arrays], categories: int, contract: Contract) -> Trained:
     order = np.argsort(nodes["tree"], kind="stable")
     nodes = {name: values[order] for name, values in nodes.items()}
     trees = int(nodes["tree"][-1]) + 1
-    leaf, category = np.nonzero((nodes["left"] < 0)[:, None] & (nodes["share"] > 0))
+    leaf, category = np.nonzero((nodes["left"] < 0)[:, None] & (nodes["probabilities"] > 0))
     ensemble = Trees(
         tree=nodes["tree"],
         feature=np.array(baseline_columns(contract))[np.maximum(nodes["feature"], 0)],
@@ -168,7 +168,7 @@ def merged(parts: list[Arrays], categories: int, contract: Contract) -> Trained:
         missing_left=nodes["missing_left"],
         leaf=leaf,
         category=category,
-        weight=nodes["share"][leaf, category].astype(np.float64) / trees,
+        weight=nodes["probabilities"][leaf, category].astype(np.float64) / trees,
     )
     expected = np.sum([part["total"] for part in parts], axis=0) / trees
     importance = np.sum([part["importance"] for part in parts], axis=0)

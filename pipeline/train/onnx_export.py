@@ -92,7 +92,7 @@ def _position_in_tree(tree: Array) -> Array:
 
 
 def with_missing(matrix: Matrix, seed: int = 0) -> Matrix:
-    """Rows to check a model on, float32 [2n, features]: the given ones, and again with every fifth value missing."""
+    """Rows to check a model on, float32 [2n, features]: as they are, and again with every fifth value missing."""
     holes = np.random.default_rng(seed).random(matrix.shape) < 0.2
     return np.concatenate([matrix, np.where(holes, np.float32(np.nan), matrix)])
 
@@ -105,7 +105,7 @@ def check_parity(model: bytes, rows: Matrix, expected: Array, tolerance: float =
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     computed: Matrix = session.run([OUTPUT], {INPUT: rows})[0]
     difference = np.abs(computed.astype(np.float64) - expected).max(axis=1)
-    # A difference that is no number counts as the largest.
+    # A NaN counts as the largest difference.
     if not (difference <= tolerance).all():
         worst = int(np.nan_to_num(difference, nan=np.inf).argmax())
         raise ExportError(

@@ -162,7 +162,7 @@ def _storage(settings: Settings, scratch: Path) -> str:
     here = ray.get_runtime_context().get_node_id()
     if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):
         raise UsageError(
-            "This cluster has workers on other nodes, which share no folder with this one that is known. Set "
+            "This cluster has workers on other nodes, and no folder is known that they share with this one. Set "
             "training_storage to a folder "
             "or bucket that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
         )

@@ -34,13 +34,13 @@ class Heartbeats:
         self._last[rank] = time.monotonic()
 
     def silent_seconds(self) -> float:
-        """How long the most silent worker has given none."""
+        """Seconds since the last heartbeat of the most silent worker."""
         return time.monotonic() - min(self._last)
 
 
 @dataclass(frozen=True)
 class Watchdog:
-    """Gives a run up once a worker has given no heartbeat for so long."""
+    """Ends a run once a worker has sent no heartbeat for `seconds`."""
 
     seconds: float
     heartbeats: Any

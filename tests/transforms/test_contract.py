@@ -235,7 +235,7 @@ def test_the_contract_of_listings_has_no_problems() -> None:
         (changed(fields=(*CONTRACT.fields, CONTRACT.fields[-2])), 'Two fields are called "breakfast"'),
         (changed(key="ids"), 'The key "ids" is not a field. Did you mean "id"?'),
         (changed(target="prize"), 'The target "prize" is not a field. Did you mean "price"?'),
-        (changed(key="accommodates"), 'The key "accommodates" has the type int16: it must be an int64'),
+        (changed(key="accommodates"), 'The key "accommodates" has the type int16: it must be int64'),
         (
             changed(baseline=("bedroom",)),
             'The baseline names "bedroom", which is not a feature. Did you mean "bedrooms"?',

@@ -1,4 +1,4 @@
-"""What the page says, in words and shares of a width: from manifests to the values that the template shows."""
+"""From manifests to the values that the template shows: texts, and lengths as shares of a width."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from transforms.contract import Label, label_from_json
 
 # With fewer rows an accuracy says little; the page mutes it.
 FEW_ROWS = 30
-# So many lines of a table are shown at once, the others on demand.
+# Lines of a table that are open at once; the others unfold.
 SHOWN = 12
 NONE = "–"
 
@@ -108,13 +108,13 @@ def _models(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _rivals(manifest: Mapping[str, Any]) -> str:
     """Which models the comparison is with, and on which rows."""
     rows = manifest["evaluation"]["rows"]
-    said = [f"On {rows:,} held-out rows."]
+    sentences = [f"On {rows:,} held-out rows."]
     for other in manifest.get("comparison") or ():
         scored = other.get("rows", rows)
         extent = "on the same rows" if scored == rows else f"on the {scored:,} of them that it can score"
         ref = other.get("ref", other["name"])
-        said.append(f"{_capital(other['name'])}{f' is {ref},' if ref != other['name'] else ''} {extent}.")
-    return " ".join(said)
+        sentences.append(f"{_capital(other['name'])}{f' is {ref},' if ref != other['name'] else ''} {extent}.")
+    return " ".join(sentences)
 
 
 def _capital(text: str) -> str:
@@ -146,15 +146,15 @@ def _verdict(models: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any])
 
 def _panel(metric: Metric, models: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """One metric of every model that has it, with lengths on one scale from zero."""
-    found = [(model, value) for model in models if (value := _number(model["metrics"].get(metric.key))) is not None]
-    if not found or found[0][0] is not models[0]:
+    values = [(model, value) for model in models if (value := _number(model["metrics"].get(metric.key))) is not None]
+    if not values or values[0][0] is not models[0]:
         return None
-    full = max(*(value for _, value in found), 0.0) or 1.0
+    full = max(*(value for _, value in values), 0.0) or 1.0
     full = full if metric.lower_is_better else 1.0
-    best = (min if metric.lower_is_better else max)(value for _, value in found)
+    best = (min if metric.lower_is_better else max)(value for _, value in values)
     lines = []
-    for model, value in found:
-        versus = "" if model is models[0] else difference(metric, found[0][1], value)
+    for model, value in values:
+        versus = "" if model is models[0] else difference(metric, values[0][1], value)
         line = {
             "name": model["name"],
             "tone": model["tone"],
@@ -213,7 +213,7 @@ def _flat(data: Mapping[str, Any], keys: Iterable[str]) -> list[tuple[str, str]]
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, else None: a metric that the rows did not allow (one category only) is shown as absent."""
+    """A finite number, else None: a metric that the rows did not allow (one label only) is shown as absent."""
     return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
@@ -263,7 +263,7 @@ def breakable(text: str) -> Markup:
 
 
 def when(moment: str | None) -> str:
-    """A time in UTC; a text that is no ISO time stays as it is.
+    """A time in UTC; a text that is not an ISO time stays as it is.
 
     >>> when("2026-11-23T13:45:00Z")
     '23 November 2026, 13:45 UTC'
