@@ -2,26 +2,25 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from nightprice.address import without_password
+from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.cluster.session import ray_errors
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
-from pipeline.io import files, read, write
-from pipeline.io import tagged_blocks as parts
-from pipeline.io.stores import Manifest, StoreError
-from pipeline.process import check_rejected, describe_run
-from pipeline.provenance import describe_sources
+from pipeline.io import read, tag, write
+from pipeline.io.files.locate import check_apart
+from pipeline.manifests import DatasetManifest
+from pipeline.process import KEY
+from pipeline.run import check_written, describe_run
 from pipeline.settings import Settings
 from registry.artifact import Artifact
 from registry.registry import Registry
-from transforms.clean import clean
+from transforms.clean import REJECTED_SCHEMA, clean
 from transforms.contract import CATEGORY, raw_columns
 from transforms.encode import encode_table
 
@@ -55,24 +54,24 @@ class Scorer:
 
     def __call__(self, raw: pa.Table) -> pa.Table:
         cleaned = clean(raw, known=self._artifact.vocabulary)
-        return parts.join(score(cleaned.accepted, self._artifact), cleaned.rejected, cleaned.warnings)
+        return tag(score(cleaned.accepted, self._artifact), cleaned.rejected, cleaned.warnings)
 
 
-def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
-    """Score raw listings with a model; rows that can't be scored land in the rejected part with their reasons.
+def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetManifest:
+    """Score raw listings with a model; rows that can't be scored are rejected with their reasons.
 
     Returns the manifest of the scored rows. Raises as `process` does, and what the registry raises about the model.
     """
     started = datetime.now(UTC)
-    files.check_apart(source, sink)
+    origin, target = parse_address(source), parse_address(sink)
+    check_apart(origin, target)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     with ray_errors():
-        sources = describe_sources(source)
-        listings = read(source, partial(raw_columns, with_price=False))
+        raw = read(origin, partial(raw_columns, with_price=False))
         # Where it would take the last CPU that is free, nobody could read for it.
         cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
         with retried():
-            scored = listings.map_batches(
+            scored = raw.rows.map_batches(
                 Scorer,
                 # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
                 fn_constructor_kwargs={"files": ship(artifact)},
@@ -87,27 +86,10 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
             )
         scored.set_name("predict")
-        seal = partial(_seal, source=source, sources=sources, settings=settings, started=started, artifact=artifact)
-        return write(scored, sink, seal)
-
-
-def _seal(
-    tally: parts.Tally,
-    version: str,
-    rejected_at: str,
-    *,
-    source: str,
-    sources: list[dict[str, Any]],
-    settings: Settings,
-    started: datetime,
-    artifact: Artifact,
-) -> Manifest:
-    if not tally.read:
-        raise StoreError(
-            f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
-        )
-    check_rejected(tally, settings.max_rejected, rejected_at)
-    return describe_run(tally, version, sources, settings, started) | {
-        "model": artifact.ref,
-        "pricing": artifact.pricing.as_json(),
-    }
+        with write(target, scored, REJECTED_SCHEMA, KEY) as staged:
+            check_written(staged, origin, settings.max_rejected)
+            manifest = describe_run(staged, raw, KEY, settings, started)
+            manifest["model"] = artifact.ref
+            manifest["pricing"] = artifact.pricing.as_json()
+            staged.publish(manifest)
+    return manifest

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from nightprice.address import without_password
 from nightprice.errors import ContractError, NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
@@ -75,8 +74,7 @@ def require_prices(dataset: Dataset) -> None:
     """Raise ContractError for a dataset that holds no prices, such as one that a model has scored."""
     if "pricing" not in dataset.manifest or "model" in dataset.manifest:
         raise ContractError(
-            f'"{without_password(dataset.uri)}" holds no prices to compare with. Name a dataset that `nightprice '
-            "process` wrote."
+            f'"{dataset.address}" holds no prices to compare with. Name a dataset that `nightprice process` wrote.'
         )
 
 
