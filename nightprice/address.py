@@ -41,9 +41,8 @@ class Address:
         >>> parse_address("odd?name").child("a").text
         'odd?name/a'
         """
-        if self.scheme == "file":
-            return parse_address(f"{self.text.rstrip('/')}/{path}")
-        return parse_address(self.parts._replace(path=f"{self.parts.path.rstrip('/')}/{path}").geturl())
+        folder, mark, query = (self.text, "", "") if self.scheme == "file" else self.text.partition("?")
+        return parse_address(f"{folder.rstrip('/')}/{path}{mark}{query}")
 
 
 def parse_address(text: str) -> Address:

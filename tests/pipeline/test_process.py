@@ -25,11 +25,11 @@ from pipeline.io.files import write as write_module
 from pipeline.process import process
 from pipeline.settings import Settings
 from pipeline.versions import new_version
-from tests.raw import listing, table_of, write_csv, write_shards
-from tests.until import until
+from tests.support.paths import ROOT
+from tests.support.raw_listings import listing, table_of, write_csv, write_shards
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-ROOT = Path(__file__).parents[2]
 
 
 def ids(dataset: Path) -> list[int]:

@@ -19,8 +19,8 @@ from pyarrow import fs
 from nightprice.address import parse_address
 from pipeline.datasets import open_dataset
 from pipeline.io import Columns, exactly, read
-from tests.bigquery_rig import PROJECT, Warehouse
-from tests.postgres_rig import Server
+from tests.support.bigquery_server import PROJECT, Warehouse
+from tests.support.postgres_server import Server
 
 
 def rows_at(uri: str, columns: Columns) -> ray.data.Dataset:

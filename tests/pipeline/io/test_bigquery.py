@@ -1,4 +1,4 @@
-"""What only BigQuery does. The rest is in test_store_contract.py; what answers is tests/bigquery_rig.py."""
+"""What only BigQuery does. The rest is in test_store_contract.py; what answers is tests/support/bigquery_server.py."""
 
 from typing import Any, cast
 from urllib.parse import quote_plus
@@ -12,8 +12,8 @@ from pipeline.io import ACCEPTED, StoreError, WriteStats, exactly, write
 from pipeline.io.bigquery.client import BigQueryAddress, bigquery_address, fields_of
 from pipeline.io.bigquery.staging import BigQueryStaging
 from pipeline.manifests import DatasetManifest
-from tests.bigquery_rig import PROJECT, Warehouse
-from tests.pipeline.io.stores import rows_at
+from tests.support.bigquery_server import PROJECT, Warehouse
+from tests.support.stores import rows_at
 from transforms.clean import REJECTED_SCHEMA
 
 Dataset = tuple[Warehouse, str]

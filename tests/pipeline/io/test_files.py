@@ -19,8 +19,8 @@ from pipeline.io.files import locate
 from pipeline.io.files import read as read_module
 from pipeline.io.files import text as text_files
 from pipeline.io.files.locate import check_apart, find_files
-from tests.pipeline.io.stores import rows_at
-from tests.raw import listing, table_of, write_csv
+from tests.support.raw_listings import listing, table_of, write_csv
+from tests.support.stores import rows_at
 from transforms.clean import INVALID_ROW, SOURCE_FILE
 from transforms.contract import raw_columns
 

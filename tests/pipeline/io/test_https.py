@@ -14,7 +14,7 @@ from nightprice.errors import ContractError
 from pipeline.cluster.session import ray_errors
 from pipeline.io import Source, StoreError, exactly, https, read
 from pipeline.io.https import CachedFile
-from tests.pipeline.io.stores import rows_at
+from tests.support.stores import rows_at
 
 # Random enough that gzip leaves several chunks.
 LISTINGS = "id,name\n" + "".join(f"{2**53 + n},{hash((n, 'x')) % 10**12}\n" for n in range(60_000))

@@ -16,10 +16,10 @@ from pipeline.io.files.locate import check_apart
 from pipeline.io.files.write import write_version
 from pipeline.process import process
 from pipeline.settings import Settings
-from tests.pipeline.io.stores import rows_at
-from tests.raw import listing, write_csv
-from tests.registry.test_store import answering
-from tests.s3_rig import Bucket
+from tests.support.http_server import answering
+from tests.support.raw_listings import listing, write_csv
+from tests.support.s3_server import Bucket
+from tests.support.stores import rows_at
 from transforms.contract import raw_columns
 
 

@@ -19,8 +19,8 @@ from pipeline.io.sql.address import sql_address
 from pipeline.io.sql.databases import Database, database_of
 from pipeline.io.sql.staging import SqlStaging
 from pipeline.manifests import DatasetManifest
-from tests.pipeline.io.stores import rows_at
-from tests.postgres_rig import Server
+from tests.support.postgres_server import Server
+from tests.support.stores import rows_at
 from transforms.clean import REJECTED_SCHEMA
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})

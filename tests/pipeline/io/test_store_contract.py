@@ -21,8 +21,8 @@ from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
 from pipeline.io import Staged, StoreError, exactly, tag, write
 from pipeline.manifests import DatasetManifest
-from tests.pipeline.io import stores
-from tests.pipeline.io.stores import Store, rows_at
+from tests.support import stores
+from tests.support.stores import Store, rows_at
 from transforms.clean import REJECTED_SCHEMA
 from transforms.contract import CONTRACT_VERSION, accepted_schema
 

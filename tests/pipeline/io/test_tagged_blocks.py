@@ -7,7 +7,7 @@ import pytest
 from pipeline.io import kmv_sketch
 from pipeline.io.kmv_sketch import KmvSketch, task_size
 from pipeline.io.tagged_blocks import WriteStats, stats_of, tag, untag
-from tests.raw import listing, table_of
+from tests.support.raw_listings import listing, table_of
 from transforms.clean import clean
 from transforms.contract import Pricing
 

@@ -1,7 +1,8 @@
 """`nightprice`, with tasks that wait at a gate: whoever opens it decides what has happened before.
 
-python -m tests.e2e.cluster.gated GATE COMMAND --source gated://FOLDER … Every file is a task. The tasks of the first
-half of the files go through, the others leave `GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
+python -m tests.support.cluster.gated GATE COMMAND --source gated://FOLDER …
+Every file is a task. The tasks of the first half of the files go through, the others leave
+`GATE/waiting/FILE@ADDRESS` and wait for `GATE/open`.
 """
 
 import sys
