@@ -5,6 +5,7 @@ Everything that a store of your own needs is here; docs/stores.md has an example
 
 from nightprice.address import Address, parse_address
 from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.errors import GateRefused
 from pipeline.io.stores import (
     Columns,
     Published,
@@ -29,6 +30,7 @@ __all__ = [
     "Address",
     "Columns",
     "DatasetManifest",
+    "GateRefused",
     "Published",
     "Source",
     "SourceDescription",
