@@ -1,4 +1,4 @@
-"""An address of data, parsed once where a text comes in; the value travels from there."""
+"""Addresses of data: parsed once, where a text comes in; from there the value is passed on."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ class Address:
 
     `str` and `repr` show `display` only, so that an address can stand in any message.
 
-    >>> address = parse_address("postgresql://ann:secret@db/prices?table=listings")
+    >>> address = parse_address("postgresql://ann:secret@db/prices?table=nyc")
     >>> address, address.scheme
-    (Address('postgresql://ann@db/prices?table=listings'), 'postgresql')
+    (Address('postgresql://ann@db/prices?table=nyc'), 'postgresql')
     """
 
     text: str
@@ -52,8 +52,8 @@ def parse_address(text: str) -> Address:
 
     >>> [parse_address(text).scheme for text in ("s3://bucket/x", "/data/x.csv", "C:/data")]
     ['s3', 'file', 'file']
-    >>> parse_address("https://ann:secret@host/listings.csv?signature=secret").display
-    'https://host/listings.csv'
+    >>> parse_address("https://ann:secret@host/x.csv?signature=secret").display
+    'https://host/x.csv'
     """
     if not text.strip():
         raise UsageError("An address is blank. Name a folder, or an address as in docs/stores.md.")
@@ -69,6 +69,7 @@ def parse_address(text: str) -> Address:
 
 
 def _display(text: str, parts: SplitResult) -> str:
+    """A URL without password; of the web also without query, which may be a signature."""
     if parts.scheme in ("http", "https"):
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     if any(name == "password" for name, _ in parse_qsl(parts.query)):

@@ -90,7 +90,7 @@ class Database(ABC):
 
     @abstractmethod
     def key(self, cursor: Any, columns: dict[str, Column]) -> str | None:
-        """An integer column that ranges of rows can be read by without reading everything, if there is one."""
+        """An integer column by which ranges of rows can be read without reading everything, or None."""
 
     @abstractmethod
     def batches(self, cursor: Any, columns: dict[str, Column], where: str) -> Iterator[pa.Table]:
