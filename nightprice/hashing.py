@@ -1,11 +1,9 @@
 """Stable hashes: the same on every machine, in every version."""
 
 import hashlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import numpy.typing as npt
 
 
 def text_key(text: str) -> int:
@@ -19,10 +17,12 @@ def text_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def mix(values: "npt.NDArray[np.uint64]") -> "npt.NDArray[np.uint64]":
-    """Neighbouring numbers as unrelated ones, without collisions: the finalizer of splitmix64, uint64 [n]."""
-    import numpy as np
+def mix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Neighbouring numbers as unrelated ones, without collisions: the finalizer of splitmix64, uint64 [n].
 
+    >>> mix64(np.array([1, 2], np.uint64)).tolist()
+    [6238072747940578789, 15839785061582574730]
+    """
     mixed = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

@@ -1,6 +1,5 @@
 """Processed datasets: the accepted rows of the version that a manifest names."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,13 +7,11 @@ from functools import partial
 import pyarrow as pa
 import ray.data
 
-from nightprice.address import without_password
+from nightprice.address import Address, parse_address
 from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.io import exactly, files
-from pipeline.io import stores as base
-from pipeline.io.sql.address import sibling
-from pipeline.io.stores import Manifest, StoreError
+from pipeline.io import exactly, open_published, read
+from pipeline.manifests import DatasetManifest
 from transforms.contract import Contract, Label, label_from_json
 
 
@@ -22,11 +19,13 @@ from transforms.contract import Contract, Label, label_from_json
 class Dataset:
     """The live version of a processed dataset."""
 
-    uri: str
+    address: Address
     contract: Contract
-    manifest: Manifest
-    accepted: str
-    """The address of the accepted rows."""
+    manifest: DatasetManifest
+    accepted: Address
+    """Where the accepted rows lie."""
+    rejected: Address
+    """Where the rejected rows lie, with their raw values and reasons."""
 
     @property
     def version(self) -> str:
@@ -39,7 +38,7 @@ class Dataset:
 
     def rows(self, columns: Sequence[str]) -> ray.data.Dataset:
         """The accepted rows, with the named columns in the types of the contract."""
-        rows = base.read(self.accepted, exactly(*columns))
+        rows = read(self.accepted, exactly(*columns)).rows
         # Not every store has every type: SQLite gives truth values as integers.
         schema = pa.schema([self.contract.accepted_schema().field(name) for name in columns])
         return map_tables(rows, partial(typed, schema=schema))
@@ -55,24 +54,8 @@ def open_dataset(uri: str, contract: Contract) -> Dataset:
 
     Raises StoreError when there is no dataset, ContractError when it was written under another contract.
     """
-    manifest = files.read_manifest(uri) if base.scheme_of(uri) in files.SCHEMES else _manifest_row(uri)
-    if difference := contract.difference(manifest.get("contract")):
-        raise ContractError(f'"{without_password(uri)}" was processed {difference}. Process the source again.')
-    accepted = (
-        files.below(uri, f"versions/{manifest['version']}/accepted") if base.scheme_of(uri) in files.SCHEMES else uri
-    )
-    return Dataset(uri, contract, manifest, accepted)
-
-
-def _manifest_row(uri: str) -> Manifest:
-    """The manifest of a dataset in tables: the one row of the table `…_manifest`."""
-    table = base.read(sibling(uri, "_manifest"), exactly("manifest"))
-    table.set_name("manifest")
-    rows = table.take(1)
-    if not rows:
-        raise StoreError(
-            f'"{without_password(uri)}" is no processed dataset: its table of the manifest is empty. Make one '
-            "with `nightprice process`."
-        )
-    manifest: Manifest = json.loads(rows[0]["manifest"])
-    return manifest
+    address = parse_address(uri)
+    published = open_published(address)
+    if difference := contract.difference(published.manifest.get("contract")):
+        raise ContractError(f'"{address}" was processed {difference}. Process the source again.')
+    return Dataset(address, contract, published.manifest, published.accepted, published.rejected)

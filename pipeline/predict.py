@@ -2,26 +2,24 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from nightprice.address import without_password
+from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.cluster.session import ray_errors
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
-from pipeline.io import files, read, write
-from pipeline.io import tagged_blocks as parts
-from pipeline.io.stores import Manifest, StoreError
-from pipeline.process import check_rejected, describe_run
-from pipeline.provenance import describe_sources
+from pipeline.io import read, tag, write
+from pipeline.io.files.locate import check_apart
+from pipeline.manifests import DatasetManifest
+from pipeline.run import check_written, describe_run
 from pipeline.settings import Settings
 from registry.artifact import Artifact
 from registry.registry import Registry
-from transforms.clean import clean
+from transforms.clean import clean, rejected_schema
 from transforms.contract import Contract
 from transforms.encode import Encoder
 
@@ -57,26 +55,26 @@ class Scorer:
 
     def __call__(self, raw: pa.Table) -> pa.Table:
         cleaned = clean(raw, self._encoder.contract, encoder=self._encoder)
-        return parts.join(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
+        return tag(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
 
 
-def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
-    """Score raw records with a model; rows that can't be scored land in the rejected part with their reasons.
+def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetManifest:
+    """Score raw records with a model; rows that can't be scored are rejected with their reasons.
 
     Returns the manifest of the scored rows. Raises as `process` does, and what the registry raises about the model.
     """
     started = datetime.now(UTC)
-    files.check_apart(source, sink)
+    origin, target = parse_address(source), parse_address(sink)
+    check_apart(origin, target)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     contract = settings.load_contract()
     artifact.require(contract)
     with ray_errors():
-        sources = describe_sources(source)
-        records = read(source, partial(contract.choose_columns, with_target=False))
+        raw = read(origin, partial(contract.choose_columns, with_target=False))
         # Where it would take the last CPU that is free, nobody could read for it.
         cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
         with retried():
-            scored = records.map_batches(
+            scored = raw.rows.map_batches(
                 Scorer,
                 # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
                 fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
@@ -91,36 +89,10 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
                 compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
             )
         scored.set_name("predict")
-        seal = partial(
-            _seal,
-            source=source,
-            sources=sources,
-            settings=settings,
-            contract=contract,
-            started=started,
-            artifact=artifact,
-        )
-        return write(scored, sink, seal)
-
-
-def _seal(
-    tally: parts.Tally,
-    version: str,
-    rejected_at: str,
-    *,
-    source: str,
-    sources: list[dict[str, Any]],
-    settings: Settings,
-    contract: Contract,
-    started: datetime,
-    artifact: Artifact,
-) -> Manifest:
-    if not tally.read:
-        raise StoreError(
-            f'"{without_password(source)}" holds no rows: nothing was published. Check that it is the right address.'
-        )
-    check_rejected(tally, settings.max_rejected, rejected_at)
-    return describe_run(tally, version, sources, settings, contract, started) | {
-        "model": artifact.ref,
-        "label": artifact.label.as_json(),
-    }
+        with write(target, scored, rejected_schema(contract), contract.key) as staged:
+            check_written(staged, origin, settings.max_rejected)
+            manifest = describe_run(staged, raw, contract, settings, started)
+            manifest["model"] = artifact.ref
+            manifest["label"] = artifact.label.as_json()
+            staged.publish(manifest)
+    return manifest

@@ -1,14 +1,9 @@
-"""Where a result comes from: code, libraries, source files."""
+"""Where a result comes from: code and libraries."""
 
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-from nightprice.address import without_password
-from pipeline.io import files
-from pipeline.io.stores import scheme_of
 
 LIBRARIES = ("ray", "pyarrow", "numpy", "xgboost-cpu", "xgboost", "scikit-learn", "onnxruntime", "onnx")
 
@@ -47,18 +42,3 @@ def _package_version(root: Path) -> str:
         import tomllib
 
         return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
-
-
-def describe_sources(uri: str) -> list[dict[str, Any]]:
-    """What a source consists of: files with size and modification time, or the address without its password."""
-    if scheme_of(uri) in ("http", "https"):
-        from pipeline.io import https
-
-        return [https.describe(uri)]
-    if scheme_of(uri) not in files.SCHEMES:
-        return [{"path": without_password(uri)}]
-    _, found = files.listing(uri)
-    return [
-        {"path": item.path, "size": item.size, "modified": item.mtime.isoformat() if item.mtime else None}
-        for item in found
-    ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nightprice.errors import UsageError
+from nightprice.hashing import mix64
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -63,16 +64,13 @@ def is_validation(ids: Ids, share: float) -> Mask:
 
 
 def unit_hash(ids: Ids, salt: int) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) for every id: stable, and unrelated to the order of ids (the finalizer of splitmix64).
+    """A number in [0, 1) for every id: stable, and unrelated to the order of ids.
 
     >>> unit_hash(np.array([1, 2]), 1).round(3).tolist()
     [0.567, 0.591]
     """
-    mixed = ids.astype(np.uint64) + np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    salted = ids.astype(np.uint64) + np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64)
+    return (mix64(salted) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def read_split(file: str | None, share: float) -> Split:

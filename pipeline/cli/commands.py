@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightprice.address import without_password
+from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.cli.command import Run, app, command
 from registry import CHAMPION
@@ -103,7 +103,7 @@ def generate(
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
     """Clean raw listings into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
-    with run.ray(f"Processing {without_password(source)}"):
+    with run.ray(f"Processing {parse_address(source).display}"):
         from pipeline.process import process
 
         manifest = process(source, sink, settings)
@@ -111,8 +111,8 @@ def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected =
 
     run.screen.result(
         manifest,
-        render.rows(manifest, without_password(sink)),
-        render.next_steps(f"nightprice train --data {without_password(sink)}"),
+        render.rows(manifest, parse_address(sink).display),
+        render.next_steps(f"nightprice train --data {parse_address(sink).display}"),
     )
 
 
@@ -138,7 +138,7 @@ def train(
 ) -> None:
     """Train a model, evaluate it on listings it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
-    with run.ray(f"Training {estimator} on {without_password(data)}"):
+    with run.ray(f"Training {estimator} on {parse_address(data).display}"):
         from pipeline.train.train import train
 
         result = train(
@@ -170,7 +170,7 @@ def evaluate(
 ) -> None:
     """Measure a model on the accepted rows of a dataset."""
     settings = run.settings(registry=registry)
-    with run.ray(f"Evaluating {model} on {without_password(data)}"):
+    with run.ray(f"Evaluating {model} on {parse_address(data).display}"):
         from pipeline.datasets import open_dataset
         from pipeline.evaluation.evaluate import evaluate_dataset
         from pipeline.split import Split
@@ -182,7 +182,11 @@ def evaluate(
         )
     from pipeline.cli import render
 
-    result = {"model": artifact.ref, "dataset": {"uri": without_password(data), "version": dataset.version}, **found}
+    result = {
+        "model": artifact.ref,
+        "dataset": {"uri": dataset.address.display, "version": dataset.version},
+        **found,
+    }
     run.screen.result(result, render.metrics({artifact.ref: found["metrics"]}), *render.evaluated(found))
 
 
@@ -192,13 +196,13 @@ def predict(
 ) -> None:
     """Score raw listings in bulk; rows that can't be scored land in the rejected part with their reasons."""
     settings = run.settings(max_rejected=max_rejected, registry=registry)
-    with run.ray(f"Scoring {without_password(source)} with {model}"):
+    with run.ray(f"Scoring {parse_address(source).display} with {model}"):
         from pipeline.predict import predict
 
         manifest = predict(model, source, sink, settings)
     from pipeline.cli import render
 
-    run.screen.result(manifest, f"Scored by {manifest['model']}", render.rows(manifest, without_password(sink)))
+    run.screen.result(manifest, f"Scored by {manifest['model']}", render.rows(manifest, parse_address(sink).display))
 
 
 @command("nightprice promote listing-price@20261123T134500Z-1a2b3c --if-better")

@@ -39,7 +39,7 @@ def map_tables(
         )
 
 
-def write_parts(dataset: ray.data.Dataset, sink: Datasink[Any]) -> None:
-    """Write a dataset of parted blocks."""
+def write_blocks(rows: ray.data.Dataset, sink: Datasink[Any]) -> None:
+    """Write the blocks of a dataset by a sink."""
     with retried():
-        dataset.write_datasink(sink, ray_remote_args={"max_retries": RETRIES})
+        rows.write_datasink(sink, ray_remote_args={"max_retries": RETRIES})

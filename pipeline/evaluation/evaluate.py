@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from nightprice.address import without_password
 from nightprice.errors import ContractError, NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
@@ -78,7 +77,7 @@ def require_targets(dataset: Dataset) -> None:
     """Raise ContractError for a dataset without targets, such as one that a model has scored."""
     if "model" in dataset.manifest:
         raise ContractError(
-            f'"{without_password(dataset.uri)}" has no "{dataset.contract.target}" to compare with. '
+            f'"{dataset.address}" has no "{dataset.contract.target}" to compare with. '
             "Name a dataset that `nightprice process` wrote."
         )
 

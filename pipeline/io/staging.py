@@ -1,10 +1,11 @@
-"""How stores of tables write: into staging tables while tasks run, then, checked against what the tasks count, live
-at once.
+"""How stores of tables write: into staging tables while tasks run; then, checked against what the tasks count, all of
+it goes live at once.
 """
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import pyarrow as pa
@@ -12,11 +13,12 @@ import ray.data
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
-from nightprice.errors import NightpriceError
-from pipeline.cluster.arrow_tasks import write_parts
-from pipeline.io.stores import Manifest, Seal, StoreError
-from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WARNINGS, PartsSink, Tally
-from transforms.clean import REJECTED_SCHEMA
+from nightprice.address import Address
+from pipeline.cluster.arrow_tasks import write_blocks
+from pipeline.errors import GateRefused
+from pipeline.io.stores import Published, Store, StoreError, exactly
+from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, TaggedBlockSink, WriteStats, accepted_schema
+from pipeline.manifests import DatasetManifest, parse_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -24,143 +26,189 @@ MANIFEST = "manifest"
 
 
 class TableAddress(Protocol):
-    """The address of a table to write to."""
+    """The address of a table, taken apart."""
 
     @property
-    def shown(self) -> str:
-        """The address for messages, without a password."""
+    def address(self) -> Address:
+        """The whole address."""
 
-    def to_write(self) -> str:
-        """The table to write; StoreError if the address names none."""
+    @property
+    def table(self) -> str | None:
+        """The name of the table; None for a query."""
 
-    def of_table(self, table: str) -> str:
-        """The shown address of another table of the same database."""
+    def writable_table(self) -> str:
+        """The name of the table; StoreError if the address names something that is only for reading."""
+
+    def of_table(self, table: str) -> Address:
+        """The address of another table of the same database."""
 
 
 class Staging(ABC):
-    """The staging tables of one version of one table: TABLE_accepted_1a2b3c and TABLE_rejected_1a2b3c. It travels
-    to the tasks.
+    """The staging tables of one version of one table: TABLE_accepted_1a2b3c and TABLE_rejected_1a2b3c.
+
+    It travels to the tasks.
     """
 
-    def __init__(self, address: TableAddress, version: str) -> None:
-        self._address = address
+    def __init__(self, target: TableAddress, version: str) -> None:
+        self._target = target
         self.version = version
-        table = address.to_write()
-        mark = version.rpartition("-")[2]
+        table = target.writable_table()
+        suffix = version.rpartition("-")[2]
         self.live = {ACCEPTED: table, REJECTED: f"{table}_{REJECTED}", MANIFEST: f"{table}_{MANIFEST}"}
-        self.staged = {part: f"{table}_{part}_{mark}" for part in (ACCEPTED, REJECTED)}
+        self.staged = {kind: f"{table}_{kind}_{suffix}" for kind in (ACCEPTED, REJECTED)}
 
     @abstractmethod
     def tables(self) -> Collection[str]:
-        """The names of the tables that are there."""
+        """The names of the tables of the database."""
 
     @abstractmethod
-    def create(self, part: str, schema: pa.Schema) -> None:
-        """Make a part's staging table, unless another task did."""
+    def create(self, kind: str, schema: pa.Schema) -> None:
+        """Make the staging table of accepted or rejected rows, unless another task did."""
 
     @abstractmethod
-    def write(self, part: str, rows: pa.Table, task: str) -> str:
-        """Store the rows of one task; returns the name that they are told from those of other tries by."""
+    def write(self, kind: str, rows: pa.Table, task: str) -> str:
+        """Store the rows of one task; returns the name that tells them from those of other attempts."""
 
     @abstractmethod
-    def count(self, part: str, written: Sequence[str]) -> int:
-        """How many rows a part's staging table holds under the names that `write` returned."""
+    def count(self, kind: str, written: Sequence[str]) -> int:
+        """How many rows a staging table holds under the names that `write` returned."""
 
     @abstractmethod
-    def publish(self, manifest: Manifest, written: Sequence[str]) -> None:
+    def publish(self, manifest: DatasetManifest, written: Sequence[str]) -> None:
         """Replace the live tables by what is staged under these names, and write the manifest: readers see all of
         it or nothing.
         """
 
     @abstractmethod
-    def bare(self, part: str, written: Sequence[str]) -> None:
-        """Leave in a part's staging table what is staged under these names, without the column that holds them."""
+    def drop_bookkeeping_column(self, kind: str, written: Sequence[str]) -> None:
+        """Leave in a staging table what is staged under these names, without the column that holds the names."""
 
     @abstractmethod
     def drop(self, tables: Iterable[str]) -> None:
-        """Drop those of the tables that are there."""
+        """Drop those of the tables that exist."""
 
-    def shown(self, part: str) -> str:
-        """The address of a part's staging table."""
-        return self._address.of_table(self.staged[part])
+    def display(self, kind: str) -> str:
+        """The address of a staging table, without secrets."""
+        return self._target.of_table(self.staged[kind]).display
 
-    def start(self) -> None:
-        """Check that the live tables are ours to replace and that tables can be made.
+    def start(self, rejected: pa.Schema) -> None:
+        """Check that the live tables are ours to replace, and make the table of rejected rows.
 
         Raises StoreError for tables that another program made: they would be dropped.
         """
-        there = self.tables()
-        taken = [name for name in self.live.values() if name in there]
-        if taken and self.live[MANIFEST] not in there:
+        existing = self.tables()
+        taken = [name for name in self.live.values() if name in existing]
+        if taken and self.live[MANIFEST] not in existing:
             raise StoreError(
-                f'"{self._address.shown}": the table "{taken[0]}" is there and was not written by nightprice '
+                f'"{self._target.address}": the table "{taken[0]}" exists and was not written by nightprice '
                 f'(there is no "{self.live[MANIFEST]}"). Write to another table, or drop that one.'
             )
-        self.create(REJECTED, REJECTED_SCHEMA)
+        self.create(REJECTED, rejected)
 
-    def reconcile(self, tally: Tally) -> None:
+    def reconcile(self, stats: WriteStats) -> None:
         """Raise StoreError unless the staging tables hold exactly as many rows as the tasks wrote."""
-        there = self.tables()
-        for part, expected in ((ACCEPTED, tally.accepted), (REJECTED, tally.rejected)):
-            found = self.count(part, tally.written) if self.staged[part] in there else 0
-            if found != expected:
+        existing = self.tables()
+        for kind, expected in ((ACCEPTED, stats.accepted), (REJECTED, stats.rejected)):
+            rows = self.count(kind, stats.written) if self.staged[kind] in existing else 0
+            if rows != expected:
                 raise StoreError(
-                    f'"{self.shown(part)}" holds {found:,} rows, but {expected:,} were written. Nothing was '
+                    f'"{self.display(kind)}" holds {rows:,} rows, but {expected:,} were written. Nothing was '
                     "published: run it again."
                 )
 
-    def sealed(self, tally: Tally, seal: Seal) -> Manifest:
-        """What `seal` returns; if it refuses, the rejected rows stay where they are, for a look."""
-        try:
-            return seal(tally, self.version, self.shown(REJECTED))
-        except NightpriceError:
-            if tally.rejected:
-                self.bare(REJECTED, tally.written)
-                del self.staged[REJECTED]
-            raise
+    def keep_rejected(self, written: Sequence[str]) -> None:
+        """Leave the rejected rows in their staging table, for a look."""
+        self.drop_bookkeeping_column(REJECTED, written)
+        del self.staged[REJECTED]
 
     def clean(self) -> None:
-        """Drop what is still staged; that it can't be dropped is told, and no reason to fail."""
+        """Drop what is still staged; a failure is only a warning."""
         try:
             self.drop(self.staged.values())
         except StoreError as error:
             logger.warning("The staging tables %s could not be dropped: %s", ", ".join(self.staged.values()), error)
 
 
-def write_staged(dataset: ray.data.Dataset, staging: Staging, seal: Seal) -> Manifest:
-    """Write both parts to staging tables, then make them TABLE, TABLE_rejected and TABLE_manifest.
+class StagedTables:
+    """Staging tables that hold all rows, and are not live yet."""
 
-    If anything fails before, what was live stays live; when `seal` refuses, the rejected rows stay in their staging
+    def __init__(self, staging: Staging, stats: WriteStats) -> None:
+        self._staging = staging
+        self.version = staging.version
+        self.stats = stats
+        self.rejected_at = staging.display(REJECTED)
+
+    def publish(self, manifest: DatasetManifest) -> None:
+        """Make them TABLE, TABLE_rejected and TABLE_manifest."""
+        self._staging.publish(manifest, self.stats.written)
+
+
+@contextmanager
+def write_staged(rows: ray.data.Dataset, staging: Staging, rejected: pa.Schema, key: str) -> Iterator[StagedTables]:
+    """Write tagged blocks to staging tables; `publish` makes them live.
+
+    If anything fails before, what was live stays live; of a refused version the rejected rows stay in their staging
     table.
     """
-    staging.start()
-    parts = _StagingSink(staging)
+    staging.start(rejected)
+    sink = _StagingSink(staging, key)
     try:
-        write_parts(dataset, parts)
-        staging.reconcile(parts.tally)
-        manifest = staging.sealed(parts.tally, seal)
-        staging.publish(manifest, parts.tally.written)
+        write_blocks(rows, sink)
+        staging.reconcile(sink.stats)
+        yield StagedTables(staging, sink.stats)
+    except GateRefused:
+        staging.keep_rejected(sink.stats.written)
+        raise
     finally:
         staging.clean()
-    return manifest
 
 
-class _StagingSink(PartsSink):
-    """Both parts into their staging tables; the table of the accepted rows is made for the columns of the first
-    block.
-    """
+class _StagingSink(TaggedBlockSink):
+    """Into staging tables; that of the accepted rows is made for the columns of the first block."""
 
-    def __init__(self, staging: Staging) -> None:
-        super().__init__(staging.write)
+    def __init__(self, staging: Staging, key: str) -> None:
+        super().__init__(staging.write, key)
         self._staging = staging
 
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Tally:
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteStats:
         return super().write(self._with_table(blocks), ctx)
 
     def _with_table(self, blocks: Iterable[Block]) -> Iterator[Block]:
         for number, block in enumerate(blocks):
             if number == 0:
-                schema = BlockAccessor.for_block(block).to_arrow().schema
-                names = [name for name in schema.names if name not in (REJECTED, WARNINGS)]
-                self._staging.create(ACCEPTED, pa.schema([schema.field(name) for name in names]))
+                self._staging.create(ACCEPTED, accepted_schema(BlockAccessor.for_block(block).to_arrow().schema))
             yield block
+
+
+class TableStore(Store):
+    """A store of tables: a dataset is TABLE, TABLE_rejected, and TABLE_manifest with one row and one column."""
+
+    @abstractmethod
+    def table_address(self, address: Address) -> TableAddress:
+        """Take an address apart; StoreError says what is wrong with it."""
+
+    @abstractmethod
+    def staging(self, address: Address, key: str) -> Staging:
+        """The staging tables of a new version; StoreError if the address is only for reading."""
+
+    def write(
+        self, address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str
+    ) -> AbstractContextManager[StagedTables]:
+        return write_staged(rows, self.staging(address, key), rejected, key)
+
+    def open(self, address: Address) -> Published:
+        target = self.table_address(address)
+        table = target.table
+        if table is None:
+            raise StoreError(f'"{address}" is a query, and a dataset is a table. Name the table that was written.')
+        at = target.of_table(f"{table}_{MANIFEST}")
+        rows = self.read(at, exactly(MANIFEST)).rows
+        rows.set_name(MANIFEST)
+        manifests = rows.take(1)
+        if not manifests:
+            raise StoreError(
+                f'"{address}" is not a processed dataset: its table of the manifest is empty. Make one with '
+                "`nightprice process`."
+            )
+        manifest = parse_manifest(manifests[0][MANIFEST], at.display)
+        return Published(manifest, address, target.of_table(f"{table}_{REJECTED}"))

@@ -1,135 +1,165 @@
-"""The two contracts of a store, and the table of the stores that are known.
+"""What a store is, and the table of the stores that are known, by the scheme of their addresses.
 
-A source is `(uri, columns) -> Dataset`, a sink `(dataset, uri, seal) -> manifest`, each one function
-registered for the schemes of its addresses. Other packages add theirs through the entry points
-`nightprice.sources` and `nightprice.sinks` (name: the scheme; value: the function).
+Other packages add theirs through the entry point `nightprice.stores` (name: the scheme; value: a `Store`, or its
+class).
 """
 
-import importlib
-from collections.abc import Callable, Sequence
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Protocol
 
+import pyarrow as pa
 import ray.data
 
-from nightprice.address import without_password
-from nightprice.errors import ContractError, NightpriceError, UsageError, closest
+from nightprice.address import Address
+from nightprice.errors import ContractError, NightpriceError, closest
+from pipeline.io.tagged_blocks import WriteStats
+from pipeline.manifests import DatasetManifest, SourceDescription
 
 
 class StoreError(NightpriceError):
-    """A store that can't be read or written: the message names the address and the mend."""
+    """A store that can't be read or written: the message names the address and says what to do."""
 
 
 class Columns(Protocol):
-    """Given the columns that are there and where, says which to read, or raises ContractError."""
+    """Chooses the columns to read, given those that are available at `where`, or raises ContractError."""
 
-    def __call__(self, there: Sequence[str], where: str) -> list[str]: ...
+    def __call__(self, available: Sequence[str], where: str, /) -> list[str]: ...
 
 
 def exactly(*names: str) -> Columns:
     """All of `names`, and no others."""
 
-    def choose(there: Sequence[str], where: str) -> list[str]:
+    def choose(available: Sequence[str], where: str) -> list[str]:
         for name in names:
-            if name not in there:
+            if name not in available:
                 raise ContractError(
-                    f'{where}: column "{name}" is missing.{closest(name, there)} Columns there: {", ".join(there)}.'
+                    f'{where}: column "{name}" is missing.{closest(name, available)} '
+                    f"Columns there: {', '.join(available)}."
                 )
         return list(names)
 
     return choose
 
 
-Manifest = dict[str, Any]
-Source = Callable[[str, Columns], ray.data.Dataset]
-"""Reads the chosen columns as they are stored (CSV: as text), and adds `source_file` and, for lines that are no valid
-row, `invalid_row`. Lazy: nothing of the store but names and sizes reaches the driver."""
+@dataclass(frozen=True)
+class Source:
+    """What reading an address gives."""
+
+    rows: ray.data.Dataset
+    """The chosen columns as they are stored (CSV: as text), and `source_file`; for lines that are not a valid row,
+    `invalid_row`. Lazy: only names and sizes reach the driver."""
+    description: list[SourceDescription]
+    """What these rows are read from, for the manifest."""
 
 
-class Seal(Protocol):
-    """Called once by a sink when everything is written, with the counts of what was written.
+class Staged(Protocol):
+    """A version that is written and that no reader sees until it is published."""
 
-    Returns the manifest that the sink must now publish together with the rows, or raises a NightpriceError to refuse:
-    then the sink keeps the rejected rows for inspection and what was live before stays live.
-    `version` names the run, `rejected_at` says where its rejected rows lie.
-    """
+    @property
+    def version(self) -> str:
+        """Its name, from `new_version`."""
 
-    def __call__(self, tally: "Any", version: str, rejected_at: str) -> Manifest: ...
+    @property
+    def stats(self) -> WriteStats:
+        """What was written."""
 
+    @property
+    def rejected_at(self) -> str:
+        """Where its rejected rows lie while it is staged and if it is refused, for messages."""
 
-Sink = Callable[[ray.data.Dataset, str, Seal], Manifest]
-"""Writes a dataset of parted blocks (`pipeline.io.tagged_blocks`), replacing what the address held, all or nothing."""
-
-F = TypeVar("F")
-
-_sources: dict[str, Source] = {}
-_sinks: dict[str, Sink] = {}
-# The modules with our own stores, imported when an address asks for them: each may need an extra.
-_MODULES = {
-    **dict.fromkeys(("file", "s3", "gs", "abfs", "abfss"), "pipeline.io.files"),
-    **dict.fromkeys(("http", "https"), "pipeline.io.https"),
-    **dict.fromkeys(("postgresql", "postgres", "sqlite"), "pipeline.io.sql.store"),
-    "bigquery": "pipeline.io.bigquery.store",
-}
-_READ_ONLY = ("http", "https")
+    def publish(self, manifest: DatasetManifest) -> None:
+        """Make the rows and the manifest what readers see, in one step."""
 
 
-def source(*schemes: str) -> Callable[[Source], Source]:
-    """Register a source for the schemes of its addresses."""
-    return _registrar(_sources, schemes)
+@dataclass(frozen=True)
+class Published:
+    """The live version at an address."""
+
+    manifest: DatasetManifest
+    accepted: Address
+    """Where its accepted rows can be read."""
+    rejected: Address
+    """Where its rejected rows can be read."""
 
 
-def sink(*schemes: str) -> Callable[[Sink], Sink]:
-    """Register a sink for the schemes of its addresses."""
-    return _registrar(_sinks, schemes)
+class Store(ABC):
+    """One kind of store. One that can only be read leaves `write` and `open` as they are."""
 
+    @abstractmethod
+    def read(self, address: Address, columns: Columns) -> Source:
+        """The rows at an address, and what they are read from, looked up once.
 
-def _registrar(table: dict[str, F], schemes: tuple[str, ...]) -> Callable[[F], F]:
-    def register(function: F) -> F:
-        table.update(dict.fromkeys(schemes, function))
-        return function
+        Raises StoreError if there is nothing that can be read, ContractError (or `columns` does) if a column is
+        missing; what concerns single files may be raised by the tasks.
+        """
 
-    return register
+    def write(
+        self, address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str
+    ) -> AbstractContextManager[Staged]:
+        """Write tagged blocks (`pipeline.io.tagged_blocks`) beside what is live at an address.
 
-
-def read(uri: str, columns: Columns) -> ray.data.Dataset:
-    """The rows at an address, as its source gives them."""
-    return _find(_sources, "nightprice.sources", uri)(uri, columns)
-
-
-def write(dataset: ray.data.Dataset, uri: str, seal: Seal) -> Manifest:
-    """Write a dataset of parted blocks to an address and publish it; returns the manifest."""
-    return _find(_sinks, "nightprice.sinks", uri)(dataset, uri, seal)
-
-
-def scheme_of(uri: str) -> str:
-    """The scheme of an address; a path has the scheme "file". UsageError for a text that is no address.
-
-    >>> scheme_of("s3://bucket/x"), scheme_of("/data/x.csv"), scheme_of("C:/data")
-    ('s3', 'file', 'file')
-    """
-    if not uri.strip():
-        raise UsageError("An address is blank. Name a folder, or an address as in docs/stores.md.")
-    try:
-        scheme = urlsplit(uri).scheme
-    except ValueError as error:
-        raise UsageError(f'"{uri}" is no address: {error}. Write it as in docs/stores.md.') from error
-    return scheme if len(scheme) > 1 else "file"
-
-
-def _find(table: dict[str, F], group: str, uri: str) -> F:
-    scheme = scheme_of(uri)
-    plugins = {point.name: point for point in entry_points(group=group)}
-    if scheme not in table and scheme in plugins:
-        table[scheme] = plugins[scheme].load()
-    elif scheme not in table and scheme in _MODULES:
-        importlib.import_module(_MODULES[scheme])
-    if scheme not in table:
-        known = sorted({*_MODULES, *table, *plugins}.difference(_READ_ONLY if group == "nightprice.sinks" else ()))
-        kind = group.rpartition(".")[2]
+        Entering the context writes all rows and checks that what the store holds is what the tasks wrote. Leaving it
+        without `publish`, or with an error, removes what was staged; with GateRefused, all but the rejected rows.
+        `rejected` is the schema of rejected rows; `key` the column of accepted rows whose repeats are counted.
+        """
         raise StoreError(
-            f'"{without_password(uri)}": no such store among the {kind}: "{scheme}".{closest(scheme, known)} '
-            f"Known: {', '.join(known)}."
+            f'"{address}" can only be read. Write to a folder, a bucket or a database, as in docs/stores.md.'
         )
-    return table[scheme]
+
+    def open(self, address: Address) -> Published:
+        """The live version at an address; StoreError if there is none."""
+        raise StoreError(f'"{address}" cannot hold a dataset. Name a folder, a bucket or a database that holds one.')
+
+
+# Imported when an address asks for them: each may need an extra.
+_BUILT_IN = {
+    **dict.fromkeys(("file", "s3", "gs", "abfs", "abfss"), "pipeline.io.files.store:FileStore"),
+    **dict.fromkeys(("http", "https"), "pipeline.io.https:HttpsStore"),
+    **dict.fromkeys(("postgresql", "postgres", "sqlite"), "pipeline.io.sql.store:SqlStore"),
+    "bigquery": "pipeline.io.bigquery.store:BigQueryStore",
+}
+_registered: dict[str, Store] = {}
+
+
+def register(scheme: str, store: Store) -> None:
+    """Use a store for the addresses of a scheme, in this process."""
+    _registered[scheme] = store
+
+
+def store_of(address: Address) -> Store:
+    """The store of an address, by its scheme; StoreError if none is known."""
+    scheme = address.scheme
+    if scheme in _registered:
+        return _registered[scheme]
+    plugins = {point.name: point for point in entry_points(group="nightprice.stores")}
+    if scheme in plugins:
+        store = plugins[scheme].load()
+    elif scheme in _BUILT_IN:
+        store = pkgutil.resolve_name(_BUILT_IN[scheme])
+    else:
+        known = sorted({*_BUILT_IN, *_registered, *plugins})
+        raise StoreError(
+            f'"{address}": there is no store for "{scheme}".{closest(scheme, known)} Known: {", ".join(known)}.'
+        )
+    register(scheme, store() if isinstance(store, type) else store)
+    return _registered[scheme]
+
+
+def read(address: Address, columns: Columns) -> Source:
+    """The rows at an address, and what they are read from."""
+    return store_of(address).read(address, columns)
+
+
+def write(address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str) -> AbstractContextManager[Staged]:
+    """Write tagged blocks beside what is live at an address: see `Store.write`."""
+    return store_of(address).write(address, rows, rejected, key)
+
+
+def open_published(address: Address) -> Published:
+    """The live version at an address; StoreError if there is none."""
+    return store_of(address).open(address)

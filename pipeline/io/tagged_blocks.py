@@ -1,7 +1,7 @@
-"""Blocks that hold accepted and rejected rows at once, so that one pass over a source writes both.
+"""Tagged blocks: accepted and rejected rows in one block, so that one pass over a source writes both.
 
-A parted table has the columns of its accepted rows, and two more: `rejected`, a struct that holds a whole rejected
-row (null in accepted rows), and `warnings`, the list of an accepted row's `field:problem`. It lives in memory only.
+A tagged table has the columns of its accepted rows and two more: `rejected`, a struct that holds a whole rejected row
+(null in accepted rows), and `warnings`, the list of an accepted row's `field:problem`. It exists in memory only.
 """
 
 from collections import Counter
@@ -11,107 +11,131 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray.data
 from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import WriteResult
 
-from pipeline.io.kmv_sketch import IdSketch, task_size
-from transforms.clean import REASONS, REASONS_TYPE, REJECTED_SCHEMA
+from pipeline.cluster.arrow_tasks import write_blocks
+from pipeline.io.kmv_sketch import KmvSketch, task_size
+from transforms.clean import REASONS, REASONS_TYPE
 
+ACCEPTED = "accepted"
 REJECTED = "rejected"
 WARNINGS = "warnings"
-ACCEPTED = "accepted"
 
 
-def join(accepted: pa.Table, rejected: pa.Table, warnings: pa.Array) -> pa.Table:
-    """One parted table of both parts; `warnings` is aligned with `accepted`."""
-    struct = pa.struct(list(REJECTED_SCHEMA))
+def tag(accepted: pa.Table, rejected: pa.Table, warnings: pa.Array) -> pa.Table:
+    """One tagged table of accepted and rejected rows; `warnings` is aligned with `accepted`."""
+    struct = pa.struct(list(rejected.schema))
     head = accepted.append_column(REJECTED, pa.nulls(len(accepted), struct)).append_column(WARNINGS, warnings)
     if not len(rejected):
         return head
     whole = pa.StructArray.from_arrays(
-        [rejected[name].combine_chunks() for name in REJECTED_SCHEMA.names], fields=list(REJECTED_SCHEMA)
+        [column.combine_chunks() for column in rejected.columns], fields=list(rejected.schema)
     )
-    tail = [pa.nulls(len(rejected), item.type) for item in accepted.schema]
+    tail = [pa.nulls(len(rejected), column.type) for column in accepted.schema]
     return pa.concat_tables([head, pa.table([*tail, whole, pa.nulls(len(rejected), REASONS_TYPE)], schema=head.schema)])
 
 
-def split(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.ChunkedArray]:
-    """A parted table's accepted rows, its rejected rows, and the accepted rows' warnings."""
+def untag(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.ChunkedArray]:
+    """A tagged table's accepted rows, its rejected rows, and the warnings of the accepted ones."""
     is_rejected = pc.is_valid(table[REJECTED])
     plain = table.drop_columns([REJECTED, WARNINGS])
     if not pc.any(is_rejected).as_py():
-        return plain, REJECTED_SCHEMA.empty_table(), table[WARNINGS]
+        return plain, pa.schema(list(table[REJECTED].type)).empty_table(), table[WARNINGS]
     keep = pc.invert(is_rejected)
     rejected = pa.Table.from_struct_array(table[REJECTED].filter(is_rejected))
     return plain.filter(keep), rejected, table[WARNINGS].filter(keep)
 
 
+def accepted_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns of the accepted rows of a tagged table."""
+    return pa.schema([column for column in schema if column.name not in (REJECTED, WARNINGS)])
+
+
 @dataclass
-class Tally:
-    """Counts of what was written; tallies of parts of the rows add up."""
+class WriteStats:
+    """Counts of what was written; the stats of parts of the rows add up."""
 
     accepted: int = 0
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     written: list[Any] = field(default_factory=list)
-    """What a store wants to know about each written piece, such as its file names."""
-    id_sketch: IdSketch = field(default_factory=IdSketch)
+    """What `write_table` returned for each table that was written, such as the name of a file."""
+    keys: KmvSketch = field(default_factory=KmvSketch)
 
     @property
     def read(self) -> int:
         return self.accepted + self.rejected
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
+    @property
+    def repeated_keys(self) -> int:
+        """How many accepted rows repeat the key of another one; an estimate for many rows."""
+        return self.keys.repeats(self.accepted)
+
+    def __add__(self, other: "WriteStats") -> "WriteStats":
+        return WriteStats(
             self.accepted + other.accepted,
             self.rejected + other.rejected,
             self.reasons + other.reasons,
             self.warnings + other.warnings,
             self.written + other.written,
-            self.id_sketch + other.id_sketch,
+            self.keys + other.keys,
         )
 
 
-def tally_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray) -> Tally:
-    """The tally of one block."""
-    return Tally(
+def stats_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray, key: str) -> WriteStats:
+    """The stats of one block; `key` names the column of 64-bit integers whose repeats are counted."""
+    return WriteStats(
         len(accepted),
         len(rejected),
         Counter(pc.list_flatten(rejected[REASONS]).to_pylist()),
         Counter(pc.list_flatten(warnings).to_pylist()),
-        id_sketch=IdSketch.of(accepted["id"].to_numpy()) if "id" in accepted.column_names else IdSketch(),
+        keys=KmvSketch.of(accepted[key].to_numpy()),
     )
 
 
-class PartsSink(Datasink[Tally]):
-    """Writes both parts of every block through `write_part`, one call a block and part that has rows.
+WriteTable = Callable[[str, pa.Table, str], Any]
+"""`write_table(kind, table, task)` stores rows of one kind, "accepted" or "rejected".
 
-    `write_part(part, table, task)` stores one table of the part "accepted" or "rejected". `task` names the write
-    task and is the same when Ray runs the task again: a store must then replace what the first try left. What
-    `write_part` returns is kept in `Tally.written`. After the write, `tally` holds the sum.
-    """
+`task` names the write task and the block; it is the same when Ray runs the task again, and the store must then replace
+what the first attempt left. What is returned is kept in `WriteStats.written`."""
 
-    def __init__(self, write_part: Callable[[str, pa.Table, str], Any]) -> None:
-        self._write_part = write_part
-        self.tally = Tally()
 
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Tally:
-        total = Tally()
+def write_tagged(rows: ray.data.Dataset, write_table: WriteTable, key: str) -> WriteStats:
+    """Write a dataset of tagged blocks: one call of `write_table` a block and kind that has rows, in Ray's tasks."""
+    sink = TaggedBlockSink(write_table, key)
+    write_blocks(rows, sink)
+    return sink.stats
+
+
+class TaggedBlockSink(Datasink[WriteStats]):
+    """Writes accepted and rejected rows of every block by `write_table`. After the write, `stats` holds the sum."""
+
+    def __init__(self, write_table: WriteTable, key: str) -> None:
+        self._write_table = write_table
+        self._key = key
+        self.stats = WriteStats()
+
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteStats:
+        total = WriteStats()
         for number, block in enumerate(blocks):
             table = BlockAccessor.for_block(block).to_arrow()
-            if not len(table):
-                continue
-            accepted, rejected, warnings = split(table)
-            piece = tally_of(accepted, rejected, warnings)
-            for part, rows in ((ACCEPTED, accepted), (REJECTED, rejected)):
-                if len(rows):
-                    piece.written.append(self._write_part(part, rows, f"{ctx.task_idx:06d}-{number:04d}"))
-            total += piece
-        total.id_sketch = total.id_sketch.shrunk(task_size(ctx.task_idx))
+            if len(table):
+                total += self._write_block(table, f"{ctx.task_idx:06d}-{number:04d}")
+        total.keys = total.keys.shrunk(task_size(ctx.task_idx))
         return total
 
-    def on_write_complete(self, write_result: WriteResult[Tally]) -> None:
-        self.tally = sum(write_result.write_returns, Tally())
+    def _write_block(self, table: pa.Table, task: str) -> WriteStats:
+        accepted, rejected, warnings = untag(table)
+        stats = stats_of(accepted, rejected, warnings, self._key)
+        for kind, rows in ((ACCEPTED, accepted), (REJECTED, rejected)):
+            if len(rows):
+                stats.written.append(self._write_table(kind, rows, task))
+        return stats
+
+    def on_write_complete(self, write_result: WriteResult[WriteStats]) -> None:
+        self.stats = sum(write_result.write_returns, WriteStats())

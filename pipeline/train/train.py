@@ -10,14 +10,12 @@ from typing import Any
 
 import ray
 
-from nightprice.address import without_password
 from nightprice.errors import UsageError, closest
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
-from pipeline.io.files import new_version
 from pipeline.provenance import code_version, library_versions
 from pipeline.settings import Settings
 from pipeline.split import Split, read_split
@@ -26,6 +24,7 @@ from pipeline.train.estimator import Estimator, Trained, TrainingRun, worker_cpu
 from pipeline.train.onnx_export import check_parity, with_missing
 from pipeline.train.statistics import DatasetStatistics, collect_statistics
 from pipeline.train.watchdog import Watchdog
+from pipeline.versions import new_version
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from transforms.contract import Contract
@@ -183,7 +182,7 @@ def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:
         "contract": run.contract.ref,
         "metrics": {},
         "importance": dict(trained.importance),
-        "dataset": {"uri": without_password(dataset.uri), "version": dataset.version, "rows": dataset.manifest["rows"]},
+        "dataset": {"uri": dataset.address.display, "version": dataset.version, "rows": dataset.manifest["rows"]},
         "split": run.split.as_json() | {"training_rows": run.statistics.rows, "holdout_rows": run.statistics.holdout},
         "training": {"workers": run.workers, "seconds": round(seconds, 1), **trained.facts},
         "settings": run.settings.model_dump(mode="json"),

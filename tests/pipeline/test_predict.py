@@ -13,8 +13,7 @@ import ray
 
 from nightprice.errors import NightpriceError
 from pipeline.errors import GateRefused
-from pipeline.io import exactly
-from pipeline.io.stores import read
+from pipeline.io import exactly, parse_address, read
 from pipeline.predict import predict
 from pipeline.settings import Settings
 from registry.errors import RegistryError
@@ -114,9 +113,8 @@ def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings)
     source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
     manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
 
-    rows = read(
-        f"{tmp_path}/scored/versions/{manifest['version']}/accepted", exactly("id", "price_category")
-    ).take_all()
+    accepted = parse_address(f"{tmp_path}/scored/versions/{manifest['version']}/accepted")
+    rows = read(accepted, exactly("id", "price_category")).rows.take_all()
 
     assert rows[0]["id"] == 2**60 + 1
 

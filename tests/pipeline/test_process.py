@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from nightprice.errors import ContractError, NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
-from pipeline.io import files
-from pipeline.io import stores as base
-from pipeline.io.stores import StoreError
+from pipeline.io import Address, Columns, Source, Store, StoreError, parse_address, read, register
+from pipeline.io.files import read as read_module
+from pipeline.io.files import write as write_module
 from pipeline.process import process
 from pipeline.settings import Settings
+from pipeline.versions import new_version
 from tests.support.paths import ROOT
 from tests.support.raw_listings import listing, table_of, write_csv, write_shards
 from tests.support.waiting import until
@@ -107,7 +108,7 @@ def test_a_source_without_use_leaves_nothing_live(
     with pytest.raises(error, match=message):
         process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
-    with pytest.raises(StoreError, match="is no processed dataset"):
+    with pytest.raises(StoreError, match="is not a processed dataset"):
         open_dataset(str(tmp_path / "dataset"))
 
 
@@ -126,7 +127,7 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
 def test_a_version_that_another_run_may_be_writing_is_not_pruned(tmp_path: Path) -> None:
     """Promise: however many short runs end meanwhile, a long run on the same sink keeps its rows."""
     write_csv(tmp_path / "raw.csv", [listing(1)])
-    going_on = tmp_path / "dataset" / "versions" / f"{files.new_version()[:-6]}000000"
+    going_on = tmp_path / "dataset" / "versions" / f"{new_version()[:-6]}000000"
     going_on.mkdir(parents=True)
 
     versions = {process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())["version"] for _ in range(4)}
@@ -137,7 +138,7 @@ def test_a_version_that_another_run_may_be_writing_is_not_pruned(tmp_path: Path)
 def test_old_versions_are_pruned_but_for_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "raw.csv", [listing(1)])
     names = iter(f"2026010{day}T000000Z-aaaaaa" for day in range(1, 6))
-    monkeypatch.setattr(files, "new_version", lambda: next(names))
+    monkeypatch.setattr(write_module, "new_version", lambda: next(names))
 
     for _ in range(5):
         process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
@@ -146,10 +147,21 @@ def test_old_versions_are_pruned_but_for_the_last_ones(tmp_path: Path, monkeypat
     assert ids(tmp_path / "dataset") == [1]
 
 
+class Mapped(Store):
+    """The files of an address after "://", through a function."""
+
+    def __init__(self, function: Callable[[pa.Table], Any]) -> None:
+        self._function = function
+
+    def read(self, address: Address, columns: Columns) -> Source:
+        files = read(parse_address(address.text.partition("://")[2]), columns)
+        return Source(map_tables(files.rows, self._function), files.description)
+
+
 @pytest.fixture
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is a task of its own."""
-    monkeypatch.setattr(files, "SMALLEST_TASK_BYTES", 1)
+    monkeypatch.setattr(read_module, "SMALLEST_TASK_BYTES", 1)
 
 
 @pytest.mark.usefixtures("small_tasks")
@@ -163,12 +175,7 @@ def test_a_worker_killed_mid_run_loses_and_duplicates_nothing(tmp_path: Path) ->
                 os.kill(os.getpid(), signal.SIGKILL)
         yield block.slice(100)
 
-    def deadly(uri: str, columns: base.Columns) -> ray.data.Dataset:
-        return files.read_files(uri.removeprefix("deadly://"), columns).map_batches(
-            die_once, batch_size=None, batch_format="pyarrow"
-        )
-
-    base.source("deadly")(deadly)
+    register("deadly", Mapped(die_once))
     manifest = process(f"deadly://{raw}", str(tmp_path / "dataset"), Settings())
 
     assert os.path.exists(marker)
@@ -187,9 +194,7 @@ def test_a_block_that_kills_every_worker_is_an_error_and_not_tried_for_ever(tmp_
         os.kill(os.getpid(), signal.SIGKILL)
         return block
 
-    base.source("poisonous")(
-        lambda uri, columns: map_tables(files.read_files(uri.removeprefix("poisonous://"), columns), die)
-    )
+    register("poisonous", Mapped(die))
     with pytest.raises(
         NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"
     ):
@@ -204,12 +209,11 @@ import sys, time
 import pyarrow as pa
 from pipeline.cluster import session
 session.start()
-from pipeline.io import files
-from pipeline.io import stores as base
-from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.io import Source, Store, map_tables, parse_address, read, register
+from pipeline.io.files import read as read_module
 from pipeline.process import process
 from pipeline.settings import Settings
-files.SMALLEST_TASK_BYTES = 1
+read_module.SMALLEST_TASK_BYTES = 1
 
 def hang(block):
     while block["id"][0].as_py() == sys_argv_last:
@@ -217,10 +221,12 @@ def hang(block):
     return block
 
 sys_argv_last = sys.argv[3]
-@base.source("hanging")
-def read(uri, columns):
-    return files.read_files(uri[10:], columns).map_batches(hang, batch_size=None, batch_format="pyarrow")
+class Hanging(Store):
+    def read(self, address, columns):
+        files = read(parse_address(address.text.removeprefix("hanging://")), columns)
+        return Source(map_tables(files.rows, hang), files.description)
 
+register("hanging", Hanging())
 process("hanging://" + sys.argv[1], sys.argv[2], Settings())
 """
 

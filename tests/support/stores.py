@@ -13,14 +13,19 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray.data
 from pyarrow import fs
 
+from nightprice.address import parse_address
 from pipeline.datasets import open_dataset
-from pipeline.io import exactly
-from pipeline.io import stores as base
-from pipeline.io.sql.address import sibling
+from pipeline.io import Columns, exactly, read
 from tests.support.bigquery_server import PROJECT, Warehouse
 from tests.support.postgres_server import Server
+
+
+def rows_at(uri: str, columns: Columns) -> ray.data.Dataset:
+    """The rows at an address, read by its store."""
+    return read(parse_address(uri), columns).rows
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,7 @@ class Store:
 
     def rejected(self, columns: list[str]) -> list[dict[str, Any]]:
         assert self.sink
-        dataset = open_dataset(self.sink)
-        where = (
-            dataset.accepted.removesuffix("accepted") + "rejected"
-            if "/versions/" in dataset.accepted
-            else sibling(self.sink, "_rejected")
-        )
-        rows = base.read(where, exactly(*columns)).select_columns(columns).take_all()
+        rows = read(open_dataset(self.sink).rejected, exactly(*columns)).rows.select_columns(columns).take_all()
         # Stores without lists hold them as JSON text.
         return [
             row | {"reasons": json.loads(row["reasons"]) if isinstance(row["reasons"], str) else list(row["reasons"])}

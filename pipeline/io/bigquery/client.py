@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import pyarrow as pa
 
+from nightprice.address import Address, parse_address
 from nightprice.errors import ContractError
 from pipeline.io.stores import StoreError
 
@@ -18,73 +19,83 @@ EXAMPLE = "bigquery://project/dataset.table or bigquery://project?query=SELECT+â
 
 
 @dataclass(frozen=True)
-class Address:
+class BigQueryAddress:
     """A table, or the result of a query."""
 
-    shown: str
+    address: Address
     project: str
     dataset: str
-    table: str
+    """Empty for a query."""
+    table: str | None
     query: str | None
 
-    def to_write(self) -> str:
+    @property
+    def display(self) -> str:
+        """The whole address, for messages."""
+        return self.address.display
+
+    def writable_table(self) -> str:
         """The table to write; StoreError for a query."""
-        if self.query is not None:
+        if self.table is None:
             raise StoreError(
-                f'"{self.shown}" cannot be written to: a sink is one table, as in bigquery://project/dataset.table.'
+                f'"{self.address}" cannot be written to: a sink is one table, as in bigquery://project/dataset.table.'
             )
         return self.table
 
     @property
     def relation(self) -> str:
         """The table or the query, for a FROM clause."""
-        return f"`{self.id_of(self.table)}`" if self.query is None else f"(\n{self.query}\n)"
+        return f"(\n{self.query}\n)" if self.table is None else f"`{self.id_of(self.table)}`"
 
     def id_of(self, table: str) -> str:
         """The full name of a table of this dataset."""
         return f"{self.project}.{self.dataset}.{table}"
 
-    def of_table(self, table: str) -> str:
+    def of_table(self, table: str) -> Address:
         """The address of another table of this dataset."""
-        return f"bigquery://{self.project}/{self.dataset}.{table}"
+        return parse_address(f"bigquery://{self.project}/{self.dataset}.{table}")
 
 
-def parse(uri: str) -> Address:
+def bigquery_address(address: Address) -> BigQueryAddress:
     """Take an address apart; StoreError if it names neither a table nor a query."""
-    split = urlsplit(uri)
-    dataset, _, table = split.path.strip("/").partition(".")
-    query = dict(parse_qsl(split.query)).get("query")
-    names = bool(dataset) and bool(table) and not any(sign in table for sign in "./`")
-    if not split.netloc or split.fragment or names == bool(query):
-        raise StoreError(f'"{uri}" must name one table or one query, as in {EXAMPLE}.')
-    return Address(uri, split.netloc, dataset, table, query.strip().rstrip(";") if query else None)
+    parts = address.parts
+    dataset, _, table = parts.path.strip("/").partition(".")
+    query = dict(parse_qsl(parts.query)).get("query")
+    names_table = bool(dataset) and bool(table) and not any(sign in table for sign in "./`")
+    if not parts.netloc or parts.fragment or names_table == bool(query):
+        raise StoreError(f'"{address}" must name one table or one query, as in {EXAMPLE}.')
+    if query:
+        return BigQueryAddress(address, parts.netloc, "", None, query.strip().rstrip(";"))
+    return BigQueryAddress(address, parts.netloc, dataset, table, None)
 
 
 @contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Turn what Google's libraries raise into StoreError, one sentence with the mend."""
+def store_errors(display: str) -> Iterator[None]:
+    """Turn what Google's libraries raise into StoreError, one sentence that says what to do."""
     try:
         from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, RetryError
         from google.auth.exceptions import GoogleAuthError
     except ImportError as error:
         raise StoreError(
-            f'"{uri}" needs the extra "bigquery". Install it: pip install "nightprice[bigquery]".'
+            f'"{display}" needs the extra "bigquery". Install it: pip install "nightprice[bigquery]".'
         ) from error
     try:
         yield
     except GoogleAuthError as error:
-        mend = "Log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS."
-        raise StoreError(f'"{uri}": {_line(error)}. {mend}') from error
+        raise StoreError(
+            f'"{display}": {_line(error)}. Log in with `gcloud auth application-default login`, or set '
+            "GOOGLE_APPLICATION_CREDENTIALS."
+        ) from error
     except Forbidden as error:
         raise StoreError(
-            f'"{uri}": {_line(error)}. Ask for the roles BigQuery Data Editor, Job User and Read Session User.'
+            f'"{display}": {_line(error)}. Ask for the roles BigQuery Data Editor, Job User and Read Session User.'
         ) from error
     except NotFound as error:
         raise StoreError(
-            f'"{uri}": {_line(error)}. Check project, dataset and table; datasets are not made here.'
+            f'"{display}": {_line(error)}. Check project, dataset and table; datasets are not created here.'
         ) from error
     except (GoogleAPICallError, RetryError) as error:
-        raise StoreError(f'"{uri}": {_line(error)}. Nothing was published; run it again.') from error
+        raise StoreError(f'"{display}": {_line(error)}. Nothing was published; run it again.') from error
 
 
 def _line(error: Any) -> str:
@@ -102,19 +113,19 @@ def fields_of(schema: pa.Schema) -> "list[bigquery.SchemaField]":
     """The columns of a table for rows of an Arrow schema; ContractError for a type without a counterpart."""
     from google.cloud.bigquery import SchemaField
 
-    return [SchemaField(item.name, _type_of(item.name, item.type)) for item in schema]
+    return [SchemaField(column.name, _type_of(column.name, column.type)) for column in schema]
 
 
 def _type_of(name: str, kind: pa.DataType) -> str:
-    checks = {
+    types = {
         "INTEGER": pa.types.is_integer,
         "FLOAT": pa.types.is_floating,
         "BOOLEAN": pa.types.is_boolean,
-        "STRING": lambda item: pa.types.is_string(item) or pa.types.is_dictionary(item),
+        "STRING": lambda type: pa.types.is_string(type) or pa.types.is_dictionary(type),
         "TIMESTAMP": pa.types.is_timestamp,
         "DATE": pa.types.is_date,
     }
-    found = next((word for word, check in checks.items() if check(kind)), None)
-    if found is None:
+    bigquery_type = next((type_name for type_name, check in types.items() if check(kind)), None)
+    if bigquery_type is None:
         raise ContractError(f'Column "{name}" of type {kind} has no counterpart in BigQuery: cast it first.')
-    return found
+    return bigquery_type

@@ -27,7 +27,7 @@ def _stream(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
 def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
     """The chosen columns as text; quoted line breaks and bare carriage returns belong to their value.
 
-    A row with too few or too many values, or one that is no UTF-8, comes with its text in `invalid_row`.
+    A row with too few or too many values, or one that is not UTF-8, comes with its text in `invalid_row`.
     """
     seen = 0
     try:
@@ -35,8 +35,8 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
             yield table
             seen += len(table)
     except pa.ArrowInvalid:
-        # Arrow gives up at a row that has the wrong length and is no UTF-8. If that was it, this goes well;
-        # else it fails again.
+        # Arrow gives up at a row that has the wrong length and is not UTF-8. If that was the reason, reading the marked
+        # text succeeds; else it fails again.
         for table in _csv_tables(partial(_marked, filesystem, path), path, columns):
             yield _unmarked(table.slice(seen))
             seen = max(0, seen - len(table))
@@ -54,7 +54,7 @@ def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Co
 
     convert = pa.csv.ConvertOptions(
         include_columns=chosen,
-        # Binary, not text: one byte that is no UTF-8 would fail the whole file.
+        # Binary, not text: one byte that is not UTF-8 would fail the whole file.
         column_types=dict.fromkeys(chosen, pa.binary()),
         strings_can_be_null=True,
         null_values=[""],
@@ -76,7 +76,7 @@ def _invalid_rows(lines: list[str], columns: list[str]) -> pa.Table:
 
 
 def decoded(table: pa.Table) -> pa.Table:
-    """Binary columns as text; rows that are no UTF-8 become invalid rows with their bytes escaped."""
+    """Binary columns as text; rows that are not UTF-8 become invalid rows with their bytes escaped."""
     try:
         decoded = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
     except pa.ArrowInvalid:
@@ -97,22 +97,22 @@ def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
         }
 
 
-# Two code points that no text may hold stand for a byte that is no UTF-8.
+# Two code points that no text may hold stand for a byte that is not UTF-8.
 _HIGH, _LOW = 0xFDD0, 0xFDE0
 _MARK = re.compile(f"([{chr(_HIGH)}-{chr(_HIGH + 15)}])([{chr(_LOW)}-{chr(_LOW + 15)}])")
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
-    bytes_there = error.object[error.start : error.end]
-    return "".join(chr(_HIGH + byte // 16) + chr(_LOW + byte % 16) for byte in bytes_there), error.end
+    invalid = error.object[error.start : error.end]
+    return "".join(chr(_HIGH + byte // 16) + chr(_LOW + byte % 16) for byte in invalid), error.end
 
 
 codecs.register_error("nightprice.mark", _mark)
 
 
 class _Marking(io.RawIOBase):
-    """A stream whose bytes that are no UTF-8 are marked."""
+    """A stream whose bytes that are not UTF-8 are marked."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
@@ -149,18 +149,19 @@ def _unmarked(table: pa.Table) -> pa.Table:
 
 
 def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
-    """The chosen columns as text, numbers digit by digit; a line that is no JSON object comes as an invalid row.
+    """The chosen columns as text, numbers digit by digit; a line that is not a JSON object comes as an invalid row.
 
-    A record may leave out what is null: the columns there are those of all records so far, at least of the first LINES.
+    A record may leave out what is null: the available columns are those of all records so far, at least of the first
+    LINES.
     """
-    there: dict[str, None] = {}
+    available: dict[str, None] = {}
     chosen: list[str] = []
     with _stream(filesystem, path) as stream:
         for records in _batched(map(_record, filter(bytes.strip, _lines(stream))), LINES):
-            found = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
-            if not found.keys() <= there.keys():
-                there |= found
-                chosen = columns(list(there), path)
+            names = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
+            if not names.keys() <= available.keys():
+                available |= names
+                chosen = columns(list(available), path)
             yield _table(records, chosen)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote as percent_encoded
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.io.sql.address import Address, parse
+from pipeline.io.sql.address import SqlAddress
 from pipeline.io.sql.errors import store_errors
 from pipeline.io.stores import StoreError
 from pipeline.io.table_rows import lists_as_json, missing_table
@@ -31,7 +31,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schem
 POSTGRES_KEY = """
 SELECT a.attname::text
 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = $1::text::regclass AND i.indpred IS NULL AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+WHERE i.indrelid = $1::text::regclass AND i.indpred IS NULL
+  AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 ORDER BY i.indisprimary DESC, a.attnum LIMIT 1
 """
 
@@ -50,7 +51,7 @@ class Database(ABC):
     driver: ClassVar[str]
     longest_name: ClassVar[int]
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: SqlAddress) -> None:
         self.address = address
 
     @abstractmethod
@@ -61,7 +62,7 @@ class Database(ABC):
         """A cursor in a transaction that is committed at the end, or rolled back; what the driver raises becomes
         StoreError.
         """
-        dbapi = _driver(self.driver, self.address.shown)
+        dbapi = _driver(self.driver, self.address.display)
         with store_errors(self.address), closing(self._connect(dbapi, write)) as connection:
             with closing(connection.cursor()) as cursor:
                 self._begin(cursor, write)
@@ -81,7 +82,7 @@ class Database(ABC):
 
     @abstractmethod
     def tables(self, cursor: Any) -> set[str]:
-        """The names of the tables that are there."""
+        """The names of the tables of the database."""
 
     @abstractmethod
     def columns(self, cursor: Any) -> dict[str, Column]:
@@ -89,7 +90,7 @@ class Database(ABC):
 
     @abstractmethod
     def key(self, cursor: Any, columns: dict[str, Column]) -> str | None:
-        """An integer column that ranges of rows can be read by without reading everything, if there is one."""
+        """An integer column by which ranges of rows can be read without reading everything, or None."""
 
     @abstractmethod
     def batches(self, cursor: Any, columns: dict[str, Column], where: str) -> Iterator[pa.Table]:
@@ -108,11 +109,11 @@ class Database(ABC):
         cursor.adbc_ingest(table, rows, mode=mode)
 
     def missing_table(self, cursor: Any) -> StoreError | None:
-        """The error to raise if the table of the address is not there."""
-        table, there = self.address.table, self.tables(cursor)
-        if table is None or table in there:
+        """The error to raise if the table of the address does not exist."""
+        table, existing = self.address.table, self.tables(cursor)
+        if table is None or table in existing:
             return None
-        return missing_table(self.address.shown, table, there)
+        return missing_table(self.address.display, table, existing)
 
 
 class Postgres(Database):
@@ -132,8 +133,8 @@ class Postgres(Database):
         return ".".join(quoted(part) for part in table.split(".", 1))
 
     def tables(self, cursor: Any) -> set[str]:
-        found = cursor.execute(POSTGRES_TABLES).fetchall()
-        return {f"{schema}.{name}" for schema, name, _ in found} | {name for _, name, visible in found if visible}
+        tables = cursor.execute(POSTGRES_TABLES).fetchall()
+        return {f"{schema}.{name}" for schema, name, _ in tables} | {name for _, name, visible in tables if visible}
 
     def columns(self, cursor: Any) -> dict[str, Column]:
         if error := self.missing_table(cursor):
@@ -144,8 +145,8 @@ class Postgres(Database):
     def key(self, cursor: Any, columns: dict[str, Column]) -> str | None:
         if self.address.table is None:
             return None
-        found = cursor.execute(POSTGRES_KEY, (self.quoted(self.address.table),)).fetchone()
-        return str(found[0]) if found else None
+        row = cursor.execute(POSTGRES_KEY, (self.quoted(self.address.table),)).fetchone()
+        return str(row[0]) if row else None
 
     def batches(self, cursor: Any, columns: dict[str, Column], where: str) -> Iterator[pa.Table]:
         expressions = ", ".join(f"{column.expression} AS {quoted(name)}" for name, column in columns.items())
@@ -177,12 +178,13 @@ class SQLite(Database):
     QUERY = "nightprice_query"
 
     def _connect(self, dbapi: Any, write: bool) -> Any:
-        # Without a mode SQLite makes an empty file of any name that is not there.
+        # Without a mode SQLite makes an empty file of any name that does not exist.
         mode = "rwc" if write else "ro"
-        folder = Path(self.address.connection)
-        if not write and not folder.is_file():
+        path = Path(self.address.connection)
+        if not write and not path.is_file():
             raise StoreError(
-                f'"{self.address.shown}": there is no file "{folder}". An absolute path begins with four slashes: sqlite:////folder/file.db.'
+                f'"{self.address.display}": there is no file "{path}". An absolute path begins with four '
+                "slashes: sqlite:////folder/file.db."
             )
         return dbapi.connect(f"file:{percent_encoded(self.address.connection)}?mode={mode}")
 
@@ -204,8 +206,8 @@ class SQLite(Database):
     def columns(self, cursor: Any) -> dict[str, Column]:
         if error := self.missing_table(cursor):
             raise error
-        found = cursor.execute(f"PRAGMA table_info({self.relation()})").fetchall()
-        return {name: _sqlite_column(name, declared) for _, name, declared, *_ in found}
+        columns = cursor.execute(f"PRAGMA table_info({self.relation()})").fetchall()
+        return {name: _sqlite_column(name, declared) for _, name, declared, *_ in columns}
 
     def key(self, cursor: Any, columns: dict[str, Column]) -> str | None:
         if self.address.table is None or "rowid" in columns:
@@ -232,10 +234,9 @@ class SQLite(Database):
         return lists_as_json(table)
 
 
-def open_database(uri: str) -> Database:
-    """The database of an address."""
-    address = parse(uri)
-    return SQLite(address) if uri.startswith("sqlite:") else Postgres(address)
+def database_of(address: SqlAddress) -> Database:
+    """The database of an address, by its scheme."""
+    return SQLite(address) if address.address.scheme == "sqlite" else Postgres(address)
 
 
 def quoted(name: str) -> str:
@@ -243,11 +244,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _driver(module: str, shown: str) -> Any:
+def _driver(module: str, display: str) -> Any:
     try:
         return importlib.import_module(f"{module}.dbapi")
     except ImportError as error:
-        raise StoreError(f'"{shown}" needs the extra "sql". Install it: pip install "nightprice[sql]".') from error
+        raise StoreError(f'"{display}" needs the extra "sql". Install it: pip install "nightprice[sql]".') from error
 
 
 def _batches(cursor: Any) -> Iterator[pa.RecordBatch]:
@@ -300,11 +301,11 @@ def _typed_select(columns: dict[str, Column], relation: str, where: str) -> str:
 
 
 @contextmanager
-def _declared(address: Address) -> Iterator[None]:
+def _declared(address: SqlAddress) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
         raise StoreError(
-            f'"{address.shown}": a column declared as a number holds something else ({error}). '
+            f'"{address.display}": a column declared as a number holds something else ({error}). '
             "Read it as text: ?query=SELECT CAST(column AS TEXT) AS column, … FROM table (URL-encoded)."
         ) from error

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.io.sql.address import Address
+from pipeline.io.sql.address import SqlAddress
 from pipeline.io.stores import StoreError
 
 # By SQLSTATE where the driver gives one, else by words of the message.
-MENDS = {
+FIXES = {
     "permission denied": "Ask the owner of the database for the right to do it.",
     "53100": "Free space on the server and run it again; nothing was published.",
     "2BP01": "Drop what depends on the table, or write to another one.",
@@ -18,12 +18,12 @@ MENDS = {
     "is full": "Free space and run it again; nothing was published.",
     "not a database": "Check that the file is SQLite's.",
     "connect": "Check host, port, database, user and password ($PGPASSWORD and ~/.pgpass are read too).",
-    "syntax error": "Mend the query; it must be URL-encoded in the address.",
+    "syntax error": "Correct the query; it must be URL-encoded in the address.",
 }
 
 
 @contextmanager
-def store_errors(address: Address) -> Iterator[None]:
+def store_errors(address: SqlAddress) -> Iterator[None]:
     """Turn the errors of the driver into StoreError, without the password."""
     from adbc_driver_manager import Error
 
@@ -33,15 +33,15 @@ def store_errors(address: Address) -> Iterator[None]:
         raise StoreError(_sentence(address, str(error), getattr(error, "sqlstate", None))) from error
 
 
-def _sentence(address: Address, message: str, sqlstate: str | None) -> str:
-    mend = MENDS.get(sqlstate or "") or next(
-        (mend for word, mend in MENDS.items() if word in message), "Check the address and the database."
+def _sentence(address: SqlAddress, message: str, sqlstate: str | None) -> str:
+    fix = FIXES.get(sqlstate or "") or next(
+        (fix for word, fix in FIXES.items() if word in message), "Check the address and the database."
     )
-    return f'"{address.shown}": {_reason(message, address.secret)}. {mend}'
+    return f'"{address.display}": {_reason(message, address.secret)}. {fix}'
 
 
 def _reason(message: str, secret: str | None) -> str:
-    """The part of a driver's message that tells something, in one line.
+    """The part of a driver's message that says what happened, in one line.
 
     >>> _reason('NOT_FOUND: Failed to prepare query: ERROR:  relation "x" does not exist\\nLINE 1: …', None)
     'relation "x" does not exist'

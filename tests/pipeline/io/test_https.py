@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from nightprice.address import parse_address
 from nightprice.errors import ContractError
 from pipeline.cluster.session import ray_errors
-from pipeline.io import exactly, https
-from pipeline.io import stores as base
-from pipeline.io.https import fetch
-from pipeline.io.stores import StoreError
+from pipeline.io import Source, StoreError, exactly, https, read
+from pipeline.io.https import CachedFile
+from tests.support.stores import rows_at
 
 # Random enough that gzip leaves several chunks.
 LISTINGS = "id,name\n" + "".join(f"{2**53 + n},{hash((n, 'x')) % 10**12}\n" for n in range(60_000))
@@ -79,6 +79,10 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def fetch(url: str, cache: Path) -> tuple[Path, CachedFile]:
+    return https.fetch(parse_address(url), cache)
 
 
 def test_a_file_is_downloaded_once(site: Site, tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_page_is_no_data_file(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no data file of a known kind"):
+    with pytest.raises(StoreError, match="not a data file of a known kind"):
         fetch("https://insideairbnb.com/get-the-data", tmp_path)
 
 
@@ -186,10 +190,13 @@ def test_a_cache_that_cannot_be_written(site: Site, tmp_path: Path) -> None:
 def test_rows_come_from_the_web(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIGHTPRICE_CACHE_DIR", str(tmp_path))
     site.break_after = [1000]
-    rows = base.read(site.url, exactly("id"))
-    assert rows.count() == 60_000
-    row = rows.take(1)[0]
+    source: Source = read(parse_address(f"{site.url}?token=secret"), exactly("id"))
+    assert source.rows.count() == 60_000
+    row = source.rows.take(1)[0]
     assert (row["id"], row["source_file"]) == (str(2**53), site.url)
+    assert source.description == [{"path": site.url, "size": len(BODY), "etag": '"one"', "modified": None}]
+    # Asked once, and once more for what was missing.
+    assert site.ranges == [None, "bytes=1000-"]
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -198,4 +205,4 @@ def test_a_missing_column_is_named_with_the_address(
 ) -> None:
     monkeypatch.setenv("NIGHTPRICE_CACHE_DIR", str(tmp_path))
     with pytest.raises(ContractError, match=f'{site.url}: column "ids" is missing'), ray_errors():
-        base.read(site.url, exactly("ids")).take_all()
+        rows_at(site.url, exactly("ids")).take_all()

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.datasets import open_dataset
-from pipeline.io import files
-from pipeline.io.files import check_apart, write_files
-from pipeline.io.stores import StoreError, read
+from pipeline.io import StoreError
+from pipeline.io.files import write as write_module
+from pipeline.io.files.locate import check_apart
+from pipeline.io.files.write import write_version
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.support.http_server import answering
 from tests.support.raw_listings import listing, write_csv
 from tests.support.s3_server import Bucket
+from tests.support.stores import rows_at
 from transforms.contract import raw_columns
 
 
@@ -29,7 +32,7 @@ def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
             StoreError,
             match=r'"bucket/dataset/versions/.*" cannot be written: .*Check the address and your rights to it\.',
         ):
-            write_files(nothing, "s3://bucket/dataset", nothing)
+            write_version(parse_address("s3://bucket/dataset"), nothing, "id").__enter__()
 
 
 def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_published(
@@ -38,7 +41,7 @@ def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_publis
     def refuse(*_: Any) -> None:
         raise OSError("AccessDenied")
 
-    monkeypatch.setattr(files, "_prune", refuse)
+    monkeypatch.setattr(write_module, "_prune", refuse)
     write_csv(tmp_path / "raw.csv", [listing(1)])
 
     with caplog.at_level(logging.WARNING):
@@ -58,7 +61,9 @@ def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(
 
     assert open_dataset(uri).rows(("id",)).count() == 1
     with pytest.raises(UsageError, match="lies in the source"):
-        check_apart(f"{s3.uri}/raw?region=us-east-1", f"{s3.uri}/raw/dataset?region=us-east-1")
+        check_apart(
+            parse_address(f"{s3.uri}/raw?region=us-east-1"), parse_address(f"{s3.uri}/raw/dataset?region=us-east-1")
+        )
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,6 @@ def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(
 )
 def test_an_error_names_an_address_without_its_secret(uri: str) -> None:
     with pytest.raises(StoreError) as caught:
-        read(uri, raw_columns)
+        rows_at(uri, raw_columns)
 
     assert "s3cr3t" not in str(caught.value)

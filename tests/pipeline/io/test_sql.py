@@ -4,22 +4,23 @@ import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
 
+from nightprice.address import parse_address
 from nightprice.errors import ContractError
 from pipeline.cluster.session import ray_errors
-from pipeline.io import exactly
-from pipeline.io import stores as base
+from pipeline.io import ACCEPTED, REJECTED, StoreError, WriteStats, exactly, write
 from pipeline.io.sql import store as sql
-from pipeline.io.sql.databases import open_database
+from pipeline.io.sql.address import sql_address
+from pipeline.io.sql.databases import Database, database_of
 from pipeline.io.sql.staging import SqlStaging
-from pipeline.io.stores import StoreError
-from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, Tally
+from pipeline.manifests import DatasetManifest
 from tests.support.postgres_server import Server
+from tests.support.stores import rows_at
 from transforms.clean import REJECTED_SCHEMA
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
@@ -34,6 +35,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(server.uri(name))
 
 
+def open_database(uri: str) -> Database:
+    return database_of(sql_address(parse_address(uri)))
+
+
+def manifest(version: str) -> DatasetManifest:
+    return cast(DatasetManifest, {"version": version})
+
+
 def execute(database: str, *statements: str) -> list[Any]:
     with open_database(f"{database}?table=x").transaction(write=True) as cursor:
         for statement in statements:
@@ -44,7 +53,7 @@ def execute(database: str, *statements: str) -> list[Any]:
 def conditions(uri: str) -> list[str]:
     found = open_database(uri)
     with found.transaction() as cursor:
-        return sql._ranges(found, cursor, found.columns(cursor))
+        return sql.key_ranges(found, cursor, found.columns(cursor))
 
 
 # Old ids lie close together, new ones are huge and far apart, some repeat, some are missing.
@@ -65,7 +74,7 @@ def test_every_row_lies_in_exactly_one_range(keyed: str, suffix: str) -> None:
     found = conditions(keyed + suffix)
     assert len(found) >= 4
     assert found[-1] == '"k" IS NULL'
-    rows = base.read(keyed + suffix, exactly("k", "name")).take_all()
+    rows = rows_at(keyed + suffix, exactly("k", "name")).take_all()
     assert sorted(row["name"] for row in rows) == sorted(f"row {number}" for number in range(len(KEYS)))
     assert sorted((row["k"] for row in rows), key=str) == sorted(KEYS, key=str)
 
@@ -129,10 +138,10 @@ def test_types_of_postgresql_that_arrow_lacks_come_as_text(postgres: tuple[Serve
         "CREATE TYPE room AS ENUM ('Private room')",
         "CREATE TABLE t (price numeric(10, 2), amenities jsonb, room room, seen timestamp, list text[], money money)",
         """INSERT INTO t VALUES
-        (1234.50, '["TV", "é"]', 'Private room', '2021-12-04 10:00', ARRAY['TV', 'a "b"'], '$1,234.00')""",
+           (1234.50, '["TV", "é"]', 'Private room', '2021-12-04 10:00', ARRAY['TV', 'a "b"'], '$1,234.00')""",
     )
     columns = ("price", "amenities", "room", "seen", "list", "money")
-    (row,) = base.read(f"{server.uri(name)}?table=public.t", exactly(*columns)).take_all()
+    (row,) = rows_at(f"{server.uri(name)}?table=public.t", exactly(*columns)).take_all()
     assert tuple(row[column] for column in columns) == (
         "1234.50", '["TV", "é"]', "Private room", "2021-12-04 10:00:00", '["TV", "a \\"b\\""]', "$1,234.00",
     )  # fmt: skip
@@ -145,7 +154,7 @@ def test_columns_of_sqlite_that_begin_with_nulls_keep_their_type(tmp_path: Path)
         connection.executemany("INSERT INTO t VALUES (?, NULL, NULL, NULL)", [(n,) for n in range(20_000)])
         connection.execute("INSERT INTO t VALUES (20000, '$1,234.00', 40.123456789012345, 12.5)")
     connection.close()
-    rows = base.read(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price", "latitude", "dec")).take_all()
+    rows = rows_at(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price", "latitude", "dec")).take_all()
     assert len(rows) == 20_001
     assert [tuple(row.values())[:3] for row in rows if row["price"]] == [("$1,234.00", 40.123456789012345, "12.5")]
 
@@ -157,9 +166,9 @@ def test_a_number_of_sqlite_that_is_none_says_how_to_read_it(tmp_path: Path) -> 
         connection.execute("INSERT INTO t VALUES ('n/a')")
     connection.close()
     with pytest.raises(StoreError, match="Read it as text"), ray_errors():
-        base.read(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price")).take_all()
+        rows_at(f"sqlite:///{tmp_path}/a.db?table=t", exactly("price")).take_all()
     query = quote("SELECT CAST(price AS TEXT) AS price FROM t")
-    assert base.read(f"sqlite:///{tmp_path}/a.db?query={query}", exactly("price")).take_all()[0]["price"] == "n/a"
+    assert rows_at(f"sqlite:///{tmp_path}/a.db?query={query}", exactly("price")).take_all()[0]["price"] == "n/a"
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -173,8 +182,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 @pytest.fixture
 def staging(database: str) -> SqlStaging:
-    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
-    made.start()
+    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
+    made.start(REJECTED_SCHEMA)
     made.create(ACCEPTED, ROWS.schema)
     return made
 
@@ -183,16 +192,16 @@ def test_a_task_that_runs_again_replaces_its_rows(staging: SqlStaging, database:
     staging.write(ACCEPTED, ROWS, "000001-0000")
     staging.write(ACCEPTED, ROWS.slice(1), "000001-0001")
     staging.write(ACCEPTED, ROWS.slice(2), "000001-0000")
-    staging.reconcile(Tally(accepted=3))
-    staging.publish({"version": "1"}, [])
+    staging.reconcile(WriteStats(accepted=3))
+    staging.publish(manifest("1"), [])
     assert sorted(execute(database, "SELECT id FROM listings")) == [(2,), (3,), (3,)]
 
 
 def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     database = open_database(f"{server.uri(name)}?table=listings")
-    staging = SqlStaging(database, "20261123T134500Z-1a2b3c")
-    staging.start()
+    staging = SqlStaging(database, "20261123T134500Z-1a2b3c", key="id")
+    staging.start(REJECTED_SCHEMA)
     staging.create(ACCEPTED, ROWS.schema)
     table = "listings_accepted_1a2b3c"
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -204,12 +213,12 @@ def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str])
             while not second.done() and server.run(name, waits) == [(0,)]:
                 pass
         second.result()
-    staging.reconcile(Tally(accepted=3))
+    staging.reconcile(WriteStats(accepted=3))
 
 
 def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -> None:
-    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c")
-    made.start()
+    made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
+    made.start(REJECTED_SCHEMA)
 
     def task(number: int) -> None:
         made.create(ACCEPTED, ROWS.schema)
@@ -217,29 +226,29 @@ def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(task, range(16)))
-    made.reconcile(Tally(accepted=48))
+    made.reconcile(WriteStats(accepted=48))
 
 
 def test_rows_that_got_lost_are_noticed(staging: SqlStaging) -> None:
     staging.write(ACCEPTED, ROWS, "000001-0000")
     with pytest.raises(StoreError, match="holds 3 rows, but 4 were written"):
-        staging.reconcile(Tally(accepted=4))
+        staging.reconcile(WriteStats(accepted=4))
 
 
 def test_readers_see_the_old_version_until_the_new_one_is_whole(staging: SqlStaging, database: str) -> None:
-    staging.publish({"version": "1"}, [])
-    new = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f")
-    new.start()
+    staging.publish(manifest("1"), [])
+    new = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f", key="id")
+    new.start(REJECTED_SCHEMA)
     new.create(ACCEPTED, ROWS.schema)
     new.write(ACCEPTED, ROWS, "000001-0000")
     assert execute(database, "SELECT count(*) FROM listings") == [(0,)]
-    new.publish({"version": "2"}, [])
+    new.publish(manifest("2"), [])
     assert execute(database, "SELECT count(*) FROM listings") == [(3,)]
     assert execute(database, "SELECT manifest FROM listings_manifest") == [('{"version": "2"}',)]
 
 
 def test_nothing_is_left_beside_the_live_tables(staging: SqlStaging, database: str) -> None:
-    staging.publish({"version": "1"}, [])
+    staging.publish(manifest("1"), [])
     found = open_database(f"{database}?table=listings")
     with found.transaction() as cursor:
         there = {name.removeprefix("public.") for name in found.tables(cursor)}
@@ -250,23 +259,26 @@ def test_nothing_is_left_beside_the_live_tables(staging: SqlStaging, database: s
 def test_a_table_of_somebody_else_is_never_replaced(database: str) -> None:
     execute(database, "CREATE TABLE listings (id int)")
     with pytest.raises(StoreError, match="was not written by nightprice"):
-        SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c").start()
+        SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id").start(
+            REJECTED_SCHEMA
+        )
 
 
 def test_a_name_too_long_for_its_staging_tables(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     with pytest.raises(StoreError, match="too long by 10 bytes"):
-        SqlStaging(open_database(f"{server.uri(name)}?table={'x' * 52}"), "20261123T134500Z-1a2b3c")
+        SqlStaging(open_database(f"{server.uri(name)}?table={'x' * 52}"), "20261123T134500Z-1a2b3c", key="id")
 
 
 def test_no_rights_to_write_is_said_before_anything_is_read(postgres: tuple[Server, str]) -> None:
     server, name = postgres
+    nothing: Any = None
     server.run(
         name, f"CREATE ROLE reader_{name} LOGIN PASSWORD 'pw-of-reader'", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
     )
     uri = server.uri(name, user=f"reader_{name}", password="pw-of-reader")
     with pytest.raises(StoreError, match=r"permission denied for schema public\. Ask the owner") as caught:
-        base.write(None, f"{uri}?table=listings", lambda *_: {})  # type: ignore[arg-type]
+        write(parse_address(f"{uri}?table=listings"), nothing, REJECTED_SCHEMA, "id").__enter__()
     assert "pw-of-reader" not in str(caught.value)
 
 
@@ -280,18 +292,18 @@ def test_no_rights_to_read(postgres: tuple[Server, str]) -> None:
 def test_a_schema_of_its_own(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     server.run(name, "CREATE SCHEMA city")
-    made = SqlStaging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c")
-    made.start()
+    made = SqlStaging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c", key="id")
+    made.start(REJECTED_SCHEMA)
     made.create(ACCEPTED, ROWS.schema)
     made.write(ACCEPTED, ROWS, "000001-0000")
-    made.publish({"version": "1"}, [])
+    made.publish(manifest("1"), [])
     assert server.run(name, "SELECT count(*) FROM city.listings") == [(3,)]
 
 
 def test_a_character_that_postgresql_refuses_is_replaced(postgres: tuple[Server, str]) -> None:
     server, name = postgres
-    made = SqlStaging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c")
-    made.start()
+    made = SqlStaging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
+    made.start(REJECTED_SCHEMA)
     rows = pa.Table.from_pylist([{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=REJECTED_SCHEMA)
     made.write(REJECTED, rows, "000001-0000")
     assert server.run(name, "SELECT price, reasons FROM listings_rejected_1a2b3c") == [
@@ -305,4 +317,4 @@ def test_a_busy_sqlite_file_is_waited_for_then_said(tmp_path: Path, monkeypatch:
     with database.transaction(write=True) as holder:
         database.lock(holder, "t")
         with pytest.raises(StoreError, match=r"database is locked\. Another program holds the file"):
-            SqlStaging(database, "20261123T134500Z-1a2b3c").start()
+            SqlStaging(database, "20261123T134500Z-1a2b3c", key="id").start(REJECTED_SCHEMA)

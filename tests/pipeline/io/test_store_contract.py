@@ -5,24 +5,24 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
 import ray.data
 
+from nightprice.address import parse_address
 from nightprice.errors import ContractError
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
-from pipeline.io import exactly
-from pipeline.io import stores as base
-from pipeline.io import tagged_blocks as parts
-from pipeline.io.stores import StoreError
+from pipeline.io import Staged, StoreError, exactly, tag, write
+from pipeline.manifests import DatasetManifest
 from tests.support import stores
-from tests.support.stores import Store
+from tests.support.stores import Store, rows_at
 from transforms.clean import REJECTED_SCHEMA
 from transforms.contract import CONTRACT_VERSION, accepted_schema
 
@@ -68,7 +68,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Stor
 def test_rows_come_as_they_are_stored(name: str, make: Callable[[str], Store]) -> None:
     store = make(name)
     uri = store.put(RAW)
-    found = base.read(uri, exactly("room_type", "id", "price", "amenities")).take_all()
+    found = rows_at(uri, exactly("room_type", "id", "price", "amenities")).take_all()
     # CSV does not tell an empty text from none.
     expected = [row | {"price": row["price"] or None} for row in RAW.to_pylist()]
     assert sorted(({key: row[key] or None for key in RAW.column_names} for row in found), key=str) == sorted(
@@ -80,20 +80,20 @@ def test_rows_come_as_they_are_stored(name: str, make: Callable[[str], Store]) -
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_only_the_chosen_columns_are_read(name: str, make: Callable[[str], Store]) -> None:
-    (row, *_) = base.read(make(name).put(RAW), exactly("id")).take_all()
+    (row, *_) = rows_at(make(name).put(RAW), exactly("id")).take_all()
     assert set(row) - {"invalid_row"} == {"id", "source_file"}
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_without_rows_has_none(name: str, make: Callable[[str], Store]) -> None:
-    assert base.read(make(name).put(RAW.slice(0, 0)), exactly("id")).take_all() == []
+    assert rows_at(make(name).put(RAW.slice(0, 0)), exactly("id")).take_all() == []
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_missing_column_is_named_with_the_closest(name: str, make: Callable[[str], Store]) -> None:
     uri = make(name).put(RAW)
     with pytest.raises(ContractError, match=r'column "room_typ" is missing. Did you mean "room_type"\?'), ray_errors():
-        base.read(uri, exactly("id", "room_typ")).take_all()
+        rows_at(uri, exactly("id", "room_typ")).take_all()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -101,7 +101,7 @@ def test_an_address_that_leads_nowhere_is_one_clear_error(name: str, make: Calla
     store = make(name)
     assert store.wrong
     with pytest.raises(StoreError) as caught, ray_errors():
-        base.read(store.wrong, exactly("id")).take_all()
+        rows_at(store.wrong, exactly("id")).take_all()
     message = str(caught.value)
     assert "\n" not in message
     assert re.sub(r":[^:@/]*@", "@", store.wrong).removeprefix("s3://") in message
@@ -135,37 +135,46 @@ REJECTED: list[dict[str, Any]] = [
 ]
 
 
-def parted(accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> pa.Table:
-    """One parted block; the first accepted row has a warning."""
+def tagged(accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> pa.Table:
+    """One tagged block; the first accepted row has a warning."""
     good = pa.Table.from_pylist(accepted, schema=SCHEMA)
     bad = pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA)
     warnings = [["beds:unparseable"] if number == 0 else None for number in range(len(good))]
-    return parts.join(good, bad, pa.array(warnings, pa.list_(pa.string())))
+    return tag(good, bad, pa.array(warnings, pa.list_(pa.string())))
 
 
 def dataset_of(*blocks: pa.Table) -> ray.data.Dataset:
     return ray.data.from_arrow(list(blocks))
 
 
-def seal(tally: parts.Tally, version: str, rejected_at: str) -> base.Manifest:
-    return {
-        "version": version,
-        "contract_version": CONTRACT_VERSION,
-        "rows": {"accepted": tally.accepted, "rejected": tally.rejected},
-        "reasons": dict(tally.reasons),
-        "warnings": dict(tally.warnings),
-    }
-
-
-def write(store: Store, *blocks: pa.Table) -> base.Manifest:
+def written(store: Store, rows: ray.data.Dataset) -> AbstractContextManager[Staged]:
     assert store.sink
-    return base.write(dataset_of(*blocks), store.sink, seal)
+    return write(parse_address(store.sink), rows, REJECTED_SCHEMA, "id")
+
+
+def publish_rows(store: Store, rows: ray.data.Dataset) -> DatasetManifest:
+    """Write rows and publish them, with what they are counted as."""
+    with written(store, rows) as staged:
+        manifest = {
+            "version": staged.version,
+            "contract_version": CONTRACT_VERSION,
+            "rows": {"accepted": staged.stats.accepted, "rejected": staged.stats.rejected},
+            "reasons": dict(staged.stats.reasons),
+            "warnings": dict(staged.stats.warnings),
+        }
+        staged.publish(cast(DatasetManifest, manifest))
+    return cast(DatasetManifest, manifest)
+
+
+def publish(store: Store, *blocks: pa.Table) -> DatasetManifest:
+    """Write blocks and publish them."""
+    return publish_rows(store, dataset_of(*blocks))
 
 
 @pytest.mark.parametrize("name", SINKS)
 def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> None:
     store = make(name)
-    manifest = write(store, parted(ACCEPTED[:1], REJECTED[:1]), parted(ACCEPTED[1:], []), parted([], REJECTED[1:]))
+    manifest = publish(store, tagged(ACCEPTED[:1], REJECTED[:1]), tagged(ACCEPTED[1:], []), tagged([], REJECTED[1:]))
 
     assert manifest["rows"] == {"accepted": 3, "rejected": 2}
     assert manifest["reasons"] == {"price:unparseable": 1, "latitude:missing": 1, "id:missing": 1}
@@ -180,15 +189,11 @@ def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> 
 @pytest.mark.parametrize("name", SINKS)
 def test_a_new_version_replaces_the_old(name: str, make: Callable[[str], Store]) -> None:
     store = make(name)
-    first = write(store, parted(ACCEPTED, REJECTED))
-    second = write(store, parted(ACCEPTED[:1], []))
+    first = publish(store, tagged(ACCEPTED, REJECTED))
+    second = publish(store, tagged(ACCEPTED[:1], []))
     assert store.sink
     assert open_dataset(store.sink).version == second["version"] != first["version"]
     assert [row["id"] for row in store.accepted(["id"])] == [HUGE]
-
-
-def refuse(tally: parts.Tally, version: str, rejected_at: str) -> base.Manifest:
-    raise GateRefused(f"too many; they are kept at {rejected_at}")
 
 
 @pytest.mark.parametrize("name", SINKS)
@@ -197,9 +202,12 @@ def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(
 ) -> None:
     store = make(name)
     assert store.sink
-    live = write(store, parted(ACCEPTED, REJECTED))
-    with pytest.raises(GateRefused, match="kept at ") as caught, ray_errors():
-        base.write(dataset_of(parted(ACCEPTED[:1], REJECTED[:1])), store.sink, refuse)
+    live = publish(store, tagged(ACCEPTED, REJECTED))
+    with (
+        pytest.raises(GateRefused, match="kept at ") as caught,
+        written(store, dataset_of(tagged(ACCEPTED[:1], REJECTED[:1]))) as staged,
+    ):
+        raise GateRefused(f"too many; they are kept at {staged.rejected_at}")
 
     assert open_dataset(store.sink).manifest == live
     assert len(store.accepted(["id"])) == 3
@@ -208,11 +216,11 @@ def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(
         kept = f"s3://{kept}"
     elif name == "postgresql":
         kept = kept.replace("owner@", "owner:s3cr3t%2F@")
-    assert [row["price"] for row in base.read(kept, exactly("price")).take_all()] == ["no\nprice"]
+    assert [row["price"] for row in rows_at(kept, exactly("price")).take_all()] == ["no\nprice"]
 
 
 def _breaks_off(row: pa.Table) -> Iterator[pa.Table]:
-    yield parted(ACCEPTED[:1], REJECTED)
+    yield tagged(ACCEPTED[:1], REJECTED)
     raise StoreError("the source broke off")
 
 
@@ -220,20 +228,20 @@ def _breaks_off(row: pa.Table) -> Iterator[pa.Table]:
 def test_a_write_that_fails_half_way_changes_nothing(name: str, make: Callable[[str], Store]) -> None:
     store = make(name)
     assert store.sink
-    live = write(store, parted(ACCEPTED, REJECTED))
+    live = publish(store, tagged(ACCEPTED, REJECTED))
     broken = ray.data.range(1).map_batches(_breaks_off, batch_format="pyarrow")
     with pytest.raises(StoreError, match="the source broke off"), ray_errors():
-        base.write(broken, store.sink, seal)
+        publish_rows(store, broken)
     assert open_dataset(store.sink).manifest == live
     assert len(store.accepted(["id"])) == 3
 
 
 def _dies_once(row: pa.Table, marker: Path) -> Iterator[pa.Table]:
-    yield parted(ACCEPTED[:2], REJECTED)
+    yield tagged(ACCEPTED[:2], REJECTED)
     if not marker.exists():
         marker.touch()
         os._exit(1)
-    yield parted(ACCEPTED[2:], [])
+    yield tagged(ACCEPTED[2:], [])
 
 
 @pytest.mark.parametrize("name", SINKS)
@@ -243,9 +251,7 @@ def test_a_worker_that_dies_loses_and_duplicates_nothing(
     store = make(name)
     assert store.sink
     marker = tmp_path / "died"
-    base.write(
-        ray.data.range(1).map_batches(partial(_dies_once, marker=marker), batch_format="pyarrow"), store.sink, seal
-    )
+    publish_rows(store, ray.data.range(1).map_batches(partial(_dies_once, marker=marker), batch_format="pyarrow"))
     assert marker.exists()
     assert [row["id"] for row in store.accepted(["id"])] == [2, 3, HUGE]
     assert len(store.rejected(["reasons"])) == 2
@@ -253,11 +259,11 @@ def test_a_worker_that_dies_loses_and_duplicates_nothing(
 
 def _meets(row: pa.Table, rows: list[dict[str, Any]], mine: Path, others: Path) -> Iterator[pa.Table]:
     """Goes on when the other run has written something, too."""
-    yield parted(rows[:1], REJECTED)
+    yield tagged(rows[:1], REJECTED)
     mine.touch()
     while not others.exists():
         time.sleep(0.01)
-    yield parted(rows[1:], [])
+    yield tagged(rows[1:], [])
 
 
 @pytest.mark.parametrize("name", SINKS)
@@ -268,10 +274,9 @@ def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(
     store = make(name)
     marks = tmp_path / "one", tmp_path / "two"
 
-    def run(rows: list[dict[str, Any]], mine: Path, others: Path) -> base.Manifest:
+    def run(rows: list[dict[str, Any]], mine: Path, others: Path) -> DatasetManifest:
         meets = partial(_meets, rows=rows, mine=mine, others=others)
-        assert store.sink
-        return base.write(ray.data.range(1).map_batches(meets, batch_format="pyarrow"), store.sink, seal)
+        return publish_rows(store, ray.data.range(1).map_batches(meets, batch_format="pyarrow"))
 
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(run, ACCEPTED, *marks), pool.submit(run, ACCEPTED[:2], *marks[::-1])]
@@ -287,6 +292,6 @@ def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(
 @pytest.mark.parametrize("name", SINKS)
 def test_a_dataset_may_have_no_accepted_rows(name: str, make: Callable[[str], Store]) -> None:
     store = make(name)
-    assert write(store, parted([], []))["rows"] == {"accepted": 0, "rejected": 0}
+    assert publish(store, tagged([], []))["rows"] == {"accepted": 0, "rejected": 0}
     assert store.sink
     assert open_dataset(store.sink).manifest["rows"]["accepted"] == 0

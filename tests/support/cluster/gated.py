@@ -32,12 +32,16 @@ def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
 def main(gate: str) -> None:
     session.configure_environment()
     from pipeline.cluster.arrow_tasks import map_tables
-    from pipeline.io import files
-    from pipeline.io import stores as base
+    from pipeline.io import Address, Columns, Source, Store, parse_address, read, register
+    from pipeline.io.files import read as read_module
 
-    files.SMALLEST_TASK_BYTES = 1
-    wait = partial(wait_at_gate, gate=Path(gate))
-    base.source("gated")(lambda uri, columns: map_tables(files.read_files(uri[8:], columns), wait))
+    class Gated(Store):
+        def read(self, address: Address, columns: Columns) -> Source:
+            files = read(parse_address(address.text.removeprefix("gated://")), columns)
+            return Source(map_tables(files.rows, partial(wait_at_gate, gate=Path(gate))), files.description)
+
+    read_module.SMALLEST_TASK_BYTES = 1
+    register("gated", Gated())
     cli.main()
 
 

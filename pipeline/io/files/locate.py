@@ -1,0 +1,140 @@
+"""Which files an address names: file systems, folders, globs, formats."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from nightprice.address import Address
+from nightprice.errors import UsageError
+from pipeline.io.files.errors import reason_of
+from pipeline.io.stores import StoreError
+from pipeline.manifests import SourceDescription
+
+SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
+FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), "jsonl"),
+}
+RETRY_SECONDS = 60
+
+
+def filesystem_of(address: Address) -> tuple[fs.FileSystem, str]:
+    """The Arrow file system of an address and the path in it; StoreError if Arrow knows none."""
+    try:
+        if address.scheme == "file":
+            return fs.LocalFileSystem(), str(Path(address.parts.path).expanduser().absolute())
+        filesystem, path = fs.FileSystem.from_uri(_with_retry_limit(address))
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        reason = str(error).replace(address.text, address.display)
+        raise StoreError(
+            f'"{address}" is not an address of files: {reason}. Write it like data/*.csv.gz or s3://bucket/folder.'
+        ) from error
+    return filesystem, path
+
+
+def _with_retry_limit(address: Address) -> str:
+    """The URL, in Google's cloud with a limit of its retries: by default they go on for 15 minutes."""
+    if address.scheme != "gs" or "retry_limit_seconds" in address.parts.query:
+        return address.text
+    return f"{address.text}{'&' if address.parts.query else '?'}retry_limit_seconds={RETRY_SECONDS}"
+
+
+def check_apart(source: Address, sink: Address) -> None:
+    """Raise UsageError for a sink in the folder of its source: the next run would read what this one writes."""
+    if not {source.scheme, sink.scheme} <= set(SCHEMES):
+        return
+    (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
+    if reads == writes and not _is_glob(folder) and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
+        raise UsageError(
+            f'The sink "{sink}" lies in the source "{source}": the next run would read what this one writes. '
+            "Write to a folder beside it."
+        )
+
+
+def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
+    """The data files at an address, by name: a file, a folder with all below it, or a glob such as `data/*.csv.gz`.
+
+    Raises StoreError when there is none.
+    """
+    filesystem, path = filesystem_of(address)
+    base = _without_glob(path)
+    try:
+        info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.File:
+            infos = [info]
+        else:
+            infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+    except OSError as error:
+        raise StoreError(
+            f'"{address}" cannot be listed: {reason_of(error)}. Check the address and your rights to it.'
+        ) from error
+    if info.type == fs.FileType.File and base == path:
+        format_of(path)
+        return filesystem, infos
+    matching = [item for item in infos if item.type == fs.FileType.File and _matches(item.path, path, base)]
+    files = [item for item in matching if _known_format(item.path) and not _is_hidden(item.path, base)]
+    if not files:
+        raise StoreError(
+            f'"{address}": no data file found ({_what_else(matching, _is_glob(path))}). '
+            f"Expected files ending in {', '.join(FORMATS)}."
+        )
+    return filesystem, sorted(files, key=lambda item: item.path)
+
+
+def _what_else(matching: Sequence[fs.FileInfo], is_glob: bool) -> str:
+    if matching:
+        return f"{len(matching)} files of other kinds are there"
+    return "nothing matches" if is_glob else "nothing is there"
+
+
+def describe_files(files: Sequence[fs.FileInfo]) -> list[SourceDescription]:
+    """Path, size and time of change of each file."""
+    return [
+        {"path": item.path, "size": item.size, "modified": item.mtime.isoformat() if item.mtime else None}
+        for item in files
+    ]
+
+
+def _is_glob(path: str) -> bool:
+    return any(sign in path for sign in "*?[")
+
+
+def _without_glob(path: str) -> str:
+    """The folder that holds all that a glob can match; a path that is not a glob as it is."""
+    if not _is_glob(path):
+        return path
+    names = path.split("/")
+    stop = next(position for position, name in enumerate(names) if _is_glob(name))
+    return "/".join(names[:stop]) or "/"
+
+
+def _matches(path: str, pattern: str, base: str) -> bool:
+    """Whether a path below `base` fits a glob, name by name: `*` stops at a slash, `**` does not."""
+    if pattern == base:
+        return True
+    if "**" in pattern:
+        return fnmatchcase(path, pattern.replace("**/", "*"))
+    names, patterns = path.split("/"), pattern.split("/")
+    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
+
+
+def _is_hidden(path: str, base: str) -> bool:
+    return any(name.startswith((".", "_")) for name in path.removeprefix(base).split("/"))
+
+
+def _known_format(path: str) -> str | None:
+    name = path.lower()
+    return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
+
+
+def format_of(path: str) -> str:
+    """The format of a file, by its ending; StoreError if none is known."""
+    kind = _known_format(path)
+    if kind is None:
+        raise StoreError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
+    return kind

@@ -1,0 +1,154 @@
+"""Reading files in Ray's tasks: small files share a task, large Parquet files are divided."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from pyarrow import fs
+
+from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.io.files.errors import reading
+from pipeline.io.files.locate import format_of
+from pipeline.io.files.text import decoded, read_csv, read_json_lines
+from pipeline.io.stores import Columns
+from pipeline.io.table_rows import with_source_file
+from transforms.clean import as_text
+
+# Small files are read together in one task; a Parquet file of more than the largest task is read by row groups.
+# Between two tasks a worker idles for a moment, so tasks are as large as leaves each CPU a few of them: 48 MiB instead
+# of 16 gave 18 % more rows a second. Larger still would cost memory: Ray Data holds what a task has written until its
+# end.
+SMALLEST_TASK_BYTES = 16 * 2**20
+LARGEST_TASK_BYTES = 36 * 2**20
+TASKS_PER_CPU = 4
+BATCH_ROWS = 32_768
+
+Reader = Callable[[fs.FileSystem, str, Columns], Iterator[pa.Table]]
+
+
+@dataclass(frozen=True)
+class FileSlice:
+    """A file to read, or some row groups of a Parquet file."""
+
+    path: str
+    format: str
+    size: int
+    """In bytes; of row groups, their share of the file."""
+    row_groups: list[int] | None = None
+    """None: all of the file."""
+
+
+def read_files(filesystem: fs.FileSystem, files: Sequence[fs.FileInfo], columns: Columns) -> ray.data.Dataset:
+    """The rows of files, lazily; `source_file` holds the path of each row's file."""
+    size = _task_bytes(sum(file.size for file in files))
+    tasks = _packed([part for file in files for part in _slices(filesystem, file, size)], size)
+    rows = [{"slices": json.dumps([asdict(part) for part in task])} for task in tasks]
+    read = partial(_read_task, filesystem=filesystem, columns=columns)
+    return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1)
+
+
+def _task_bytes(total: int) -> int:
+    cpus = max(float(ray.cluster_resources().get("CPU", 1)), 1)
+    return min(max(round(total / (TASKS_PER_CPU * cpus)), SMALLEST_TASK_BYTES), LARGEST_TASK_BYTES)
+
+
+def _slices(filesystem: fs.FileSystem, file: fs.FileInfo, task_bytes: int) -> list[FileSlice]:
+    kind = format_of(file.path)
+    if kind != "parquet" or file.size <= LARGEST_TASK_BYTES:
+        return [FileSlice(file.path, kind, file.size)]
+    with reading(file.path):
+        metadata = pq.read_metadata(file.path, filesystem=filesystem)
+    groups = list(range(metadata.num_row_groups))
+    group_bytes = file.size // max(len(groups), 1)
+    step = max(1, task_bytes // max(group_bytes, 1))
+    taken = [groups[start : start + step] for start in groups[::step]]
+    return [FileSlice(file.path, kind, group_bytes * len(some), some) for some in taken]
+
+
+def _packed(slices: Sequence[FileSlice], task_bytes: int) -> list[list[FileSlice]]:
+    """The slices in their order, divided into tasks of about the same size."""
+    total = max(sum(part.size for part in slices), 1)
+    count = math.ceil(total / task_bytes)
+    tasks: list[list[FileSlice]] = [[] for _ in range(count)]
+    before = 0
+    for part in slices:
+        tasks[min((before + part.size // 2) * count // total, count - 1)].append(part)
+        before += part.size
+    return [task for task in tasks if task]
+
+
+def _read_task(task: pa.Table, filesystem: fs.FileSystem, columns: Columns) -> Iterator[pa.Table]:
+    slices = [FileSlice(**part) for text in task["slices"].to_pylist() for part in json.loads(text)]
+    mixed = _mixed_columns(filesystem, slices)
+    for part in slices:
+        for table in _read_slice(part, filesystem, columns):
+            yield _as_texts(table, mixed & set(table.column_names))
+
+
+def _mixed_columns(filesystem: fs.FileSystem, slices: Sequence[FileSlice]) -> set[str]:
+    """The columns that files of one task hold in different types, such as ids as text and as integers."""
+    paths = {part.path for part in slices}
+    parquet = {part.path for part in slices if part.format == "parquet"}
+    if len(paths) < 2 or not parquet:
+        return set()
+    # All other formats are read as text.
+    others = {pa.string()} if parquet < paths else set()
+    types: dict[str, set[pa.DataType]] = {}
+    for path in parquet:
+        with reading(path):
+            for column in pq.read_schema(path, filesystem=filesystem):
+                types.setdefault(column.name, set(others)).add(column.type)
+    return {name for name, kinds in types.items() if len(kinds) > 1}
+
+
+def _as_texts(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """The named columns as plain text: Ray Data joins the tables of a task, and can't if their types differ."""
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, as_text(table[name]).cast(pa.string()))
+    return table
+
+
+def _read_slice(part: FileSlice, filesystem: fs.FileSystem, columns: Columns) -> Iterator[pa.Table]:
+    readers: dict[str, Reader] = {
+        "csv": read_csv,
+        "jsonl": read_json_lines,
+        "parquet": partial(_read_parquet, row_groups=part.row_groups),
+    }
+    with reading(part.path):
+        for table in readers[part.format](filesystem, part.path, columns):
+            yield with_source_file(table, part.path)
+
+
+def _read_parquet(
+    filesystem: fs.FileSystem, path: str, columns: Columns, row_groups: list[int] | None
+) -> Iterator[pa.Table]:
+    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+        chosen = columns(parquet.schema_arrow.names, path)
+        groups = range(parquet.metadata.num_row_groups) if row_groups is None else row_groups
+        if not parquet.metadata.num_rows:
+            yield parquet.schema_arrow.empty_table().select(chosen)
+        for batch in parquet.iter_batches(BATCH_ROWS, list(groups), chosen, use_threads=False) if groups else ():
+            yield _without_binary(pa.Table.from_batches([batch]))
+
+
+def _without_binary(table: pa.Table) -> pa.Table:
+    """Texts that a file does not declare as such: as those of a CSV."""
+    if not any(map(_is_binary, table.schema.types)):
+        return table
+    return decoded(
+        pa.table(
+            {
+                name: column if _is_binary(column.type) else as_text(column).cast(pa.binary())
+                for name, column in zip(table.column_names, table.columns, strict=True)
+            }
+        )
+    )
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))

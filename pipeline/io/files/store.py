@@ -1,0 +1,28 @@
+"""Files as a store, local or in a bucket."""
+
+from contextlib import AbstractContextManager
+
+import pyarrow as pa
+import ray.data
+
+from nightprice.address import Address
+from pipeline.io.files.locate import describe_files, find_files
+from pipeline.io.files.read import read_files
+from pipeline.io.files.write import StagedVersion, open_version, write_version
+from pipeline.io.stores import Columns, Published, Source, Store
+
+
+class FileStore(Store):
+    """CSV, Parquet and JSON lines to read; folders of versions in Parquet to write."""
+
+    def read(self, address: Address, columns: Columns) -> Source:
+        filesystem, files = find_files(address)
+        return Source(read_files(filesystem, files, columns), describe_files(files))
+
+    def write(
+        self, address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str
+    ) -> AbstractContextManager[StagedVersion]:
+        return write_version(address, rows, key)
+
+    def open(self, address: Address) -> Published:
+        return open_version(address)

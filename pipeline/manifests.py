@@ -1,0 +1,64 @@
+"""What a manifest holds: the page of a dataset, or of scored rows, that names the live version."""
+
+import json
+from typing import Any, NotRequired, Required, TypedDict, cast
+
+from nightprice.errors import ContractError
+from transforms.contract import ContractRef
+
+
+class RowCounts(TypedDict):
+    """Every row that was read is either accepted or rejected."""
+
+    read: int
+    accepted: int
+    rejected: int
+
+
+class SourceDescription(TypedDict, total=False):
+    """One thing that was read: a file, or a table."""
+
+    path: Required[str]
+    """The path of a file, or an address without its password."""
+    size: int | None
+    """In bytes, of a file."""
+    modified: str | None
+    """When a file was last changed, as its store tells it."""
+    etag: str | None
+    """What an HTTP server calls this state of the file."""
+
+
+class DatasetManifest(TypedDict):
+    """What `process` and `predict` publish together with their rows."""
+
+    version: str
+    rows: RowCounts
+    reasons: dict[str, int]
+    """How many rows were rejected for each `field:problem`; a row may have several."""
+    warnings: dict[str, int]
+    """How many accepted rows have each `field:problem`."""
+    sources: list[SourceDescription]
+    contract: ContractRef
+    label: NotRequired[dict[str, Any]]
+    """How its rows were labelled; of scored rows, the model's labels."""
+    settings: dict[str, Any]
+    code_version: str
+    libraries: dict[str, str]
+    """The versions of Python and of the libraries that results depend on."""
+    started: str
+    """ISO 8601, in UTC."""
+    finished: str
+    ray_job_id: str
+    model: NotRequired[str]
+    """Of scored rows: the model version that scored them."""
+
+
+def parse_manifest(text: str | bytes, where: str) -> DatasetManifest:
+    """The manifest that a store holds as JSON; `where` is its address without secrets.
+
+    Raises ValueError for a text that is not JSON, ContractError for one that is not the manifest of a dataset.
+    """
+    manifest = json.loads(text)
+    if not isinstance(manifest, dict) or not {"version", "rows"} <= manifest.keys():
+        raise ContractError(f'"{where}" is not the manifest of a dataset: "version" or "rows" is missing.')
+    return cast(DatasetManifest, manifest)
