@@ -54,10 +54,12 @@ class Run:
     @contextmanager
     def ray(self, what: str) -> Iterator[None]:
         """Joins or starts Ray for the work named by `what`, and ends what it started."""
-        from pipeline.cluster import session
+        from nightprice.ray_environment import configure_pipeline
 
-        session.configure_environment()
+        configure_pipeline()
         import ray
+
+        from pipeline.cluster import session
 
         joined = ray.is_initialized()
         with self.screen.working(

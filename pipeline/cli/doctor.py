@@ -1,4 +1,4 @@
-"""What is installed, reachable and misconfigured on this machine, each finding with its mend."""
+"""What is installed, reachable and misconfigured on this machine, each finding with how to fix it."""
 
 import importlib.util
 import os
@@ -13,6 +13,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from nightprice.errors import NightpriceError
+from nightprice.machine import process_cpus
+from nightprice.ray_cluster import check_answers
+from nightprice.ray_environment import COMMON
 from pipeline.cli.extras import EXTRAS
 from pipeline.settings import Settings, load_settings, setting_names
 
@@ -32,7 +35,8 @@ class Finding:
     status: Status
     """ok; note: works, but not everything; failed: the main job does not work."""
     found: str
-    mend: str = ""
+    fix: str = ""
+    """What to do about it."""
 
 
 def examine(settings_file: Path | None = None, registry: str | None = None) -> dict[str, Any]:
@@ -113,8 +117,6 @@ def _version(distribution: str) -> str | None:
 
 def _ray() -> Iterator[Finding]:
     """Where Ray will run, and what would stop it there; nothing is started."""
-    from pipeline.cluster.session import ENVIRONMENT, check_answers
-
     address = os.environ.get("RAY_ADDRESS")
     if address:
         yield _attempt("ray", f"cluster at RAY_ADDRESS={address}", lambda: check_answers(address))
@@ -123,27 +125,22 @@ def _ray() -> Iterator[Finding]:
         yield _folder("ray's temporary files", Path(os.environ.get("RAY_TMPDIR", "/tmp")))
     mode = os.environ.get("RAY_AUTH_MODE")
     if (Path.home() / ".ray" / "auth_token").is_file() and mode is None and address:
-        mend = "Set RAY_AUTH_MODE=token for a cluster that asks for it, or RAY_AUTH_MODE=disabled."
         yield Finding(
             "ray's tokens",
             "note",
-            f"there is a token, but it is not used: RAY_AUTH_MODE={ENVIRONMENT['RAY_AUTH_MODE']}",
-            mend,
+            f"there is a token, but it is not used: RAY_AUTH_MODE={COMMON['RAY_AUTH_MODE']}",
+            "Set RAY_AUTH_MODE=token for a cluster that asks for it, or RAY_AUTH_MODE=disabled.",
         )
 
 
 def _this_machine() -> Finding:
-    cpus, memory = _cpus(), _memory()
+    cpus, memory = process_cpus(), _memory()
     found = f"will start on this machine: {cpus} CPUs, {memory / GIB:.1f} GiB of memory"
     if memory < LEAST_MEMORY:
         return Finding(
             "ray", "note", found, "Ray ends tasks when memory runs out: 2 GiB are little, free some or join a cluster."
         )
     return Finding("ray", "ok", found)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> int:

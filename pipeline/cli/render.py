@@ -146,8 +146,8 @@ def examination(found: Mapping[str, Any]) -> list[RenderableType]:
     body: list[Sequence[Any]] = []
     for item in found["findings"]:
         body.append((_MARKS[item["status"]], item["about"], item["found"]))
-        if item["mend"]:
-            body.append(("", "", Text(f"→ {item['mend']}", style="bold")))
+        if item["fix"]:
+            body.append(("", "", Text(f"→ {item['fix']}", style="bold")))
     shown: list[RenderableType] = [table("Checks", ("", "about", "found"), body)]
     if found["settings"]:
         settings = [(name, _toml(item["value"]), item["origin"]) for name, item in found["settings"].items()]

@@ -72,7 +72,7 @@ def test_a_place_that_can_not_be_written_fails(what: str, monkeypatch: pytest.Mo
 
     assert found["status"] == "failed"
     assert "file/below can't be written" in found["found"]
-    assert found["mend"]
+    assert found["fix"]
 
 
 def test_a_registry_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
