@@ -2,7 +2,6 @@
 
     NightpriceError                 exit code 1: something a person can fix
     ├── UsageError                  2: wrong arguments, settings or options
-    │   └── OptionsError            (serve_app.options) an option of the service
     ├── ContractError               data, or a model, that does not fit the contract as a whole
     ├── UnknownValueError           a category that a model has not learned
     ├── GateRefused                 3: (pipeline.errors) a gate that said no; nothing live has changed

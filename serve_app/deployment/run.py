@@ -32,14 +32,14 @@ _LOG = "Its log is in Ray's session folder (/tmp/ray/session_latest/logs), under
 def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | None = None, **given: Any) -> None:
     """Serve until Ctrl-C or SIGTERM; `given` are options by name, None for not given.
 
-    `say` is called with each line for people, `ready` with the address once a model answers. Raises OptionsError for
+    `say` is called with each line for people, `ready` with the address once a model answers. Raises UsageError for
     wrong options, NightpriceError if there is no such model, a port is in use or a cluster does not answer.
     """
     options = load_options(**given)
     # The whole model, so that what is wrong with it is an error here. A replica that starts later, while the registry
     # is away, then takes no requests.
-    Registry(options.registry, options.cache_dir).load(options.model)
-    options = options.model_copy(update={"model_required": True})
+    Registry(options.registry, options.cache_dir).load(options.model_ref())
+    options = options.model_copy(update={"model": options.model_ref(), "model_required": True})
     joins = bool(os.environ.get("RAY_ADDRESS"))
     with environment.configured(options.port) as haproxy, ExitStack() as running:
         if not joins:
@@ -209,7 +209,7 @@ def _await_answer(options: ServeOptions, seconds: float = 60.0) -> None:
 
 def _cause(text: str) -> str:
     """The message of our own error in a replica, out of Ray's trace."""
-    messages = re.findall(r"(?:OptionsError|UsageError|RegistryError|ArtifactError|NightpriceError): (.+)", text)
+    messages = re.findall(r"(?:UsageError|ContractError|RegistryError|ArtifactError|NightpriceError): (.+)", text)
     return messages[-1] if messages else f"{first_line(text)}."
 
 
