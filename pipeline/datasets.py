@@ -11,6 +11,7 @@ import ray.data
 from nightprice.address import without_password
 from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.cluster.session import on_ray
 from pipeline.io import exactly, files
 from pipeline.io import stores as base
 from pipeline.io.sql.address import sibling
@@ -50,6 +51,7 @@ def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
+@on_ray
 def open_dataset(uri: str, contract: Contract) -> Dataset:
     """Open what `process` wrote at an address under a contract.
 

@@ -11,7 +11,7 @@ from ray.data import ActorPoolStrategy
 
 from nightprice.address import without_password
 from pipeline.cluster.arrow_tasks import RETRIES, retried
-from pipeline.cluster.session import ray_errors
+from pipeline.cluster.session import on_ray
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.io import files, read, write
 from pipeline.io import tagged_blocks as parts
@@ -60,6 +60,7 @@ class Scorer:
         return parts.join(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
 
 
+@on_ray
 def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     """Score raw records with a model; rows that can't be scored land in the rejected part with their reasons.
 
@@ -70,37 +71,36 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> Manifest:
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     contract = settings.load_contract()
     artifact.require(contract)
-    with ray_errors():
-        sources = describe_sources(source)
-        records = read(source, partial(contract.choose_columns, with_target=False))
-        # Where it would take the last CPU that is free, nobody could read for it.
-        cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
-        with retried():
-            scored = records.map_batches(
-                Scorer,
-                # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-                fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
-                batch_format="pyarrow",
-                batch_size=None,
-                zero_copy_batch=True,
-                # Else Ray Data starts an actor again without end. A block is tried as often as its
-                # actor starts; to count its tries, too,
-                # would use them up while a node is dead and Ray does not know it yet.
-                max_restarts=RETRIES,
-                num_cpus=cpus,
-                compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
-            )
-        scored.set_name("predict")
-        seal = partial(
-            _seal,
-            source=source,
-            sources=sources,
-            settings=settings,
-            contract=contract,
-            started=started,
-            artifact=artifact,
+    sources = describe_sources(source)
+    records = read(source, partial(contract.choose_columns, with_target=False))
+    # Where it would take the last CPU that is free, nobody could read for it.
+    cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
+    with retried():
+        scored = records.map_batches(
+            Scorer,
+            # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
+            fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
+            batch_format="pyarrow",
+            batch_size=None,
+            zero_copy_batch=True,
+            # Else Ray Data starts an actor again without end. A block is tried as often as its
+            # actor starts; to count its tries, too,
+            # would use them up while a node is dead and Ray does not know it yet.
+            max_restarts=RETRIES,
+            num_cpus=cpus,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
         )
-        return write(scored, sink, seal)
+    scored.set_name("predict")
+    seal = partial(
+        _seal,
+        source=source,
+        sources=sources,
+        settings=settings,
+        contract=contract,
+        started=started,
+        artifact=artifact,
+    )
+    return write(scored, sink, seal)
 
 
 def _seal(

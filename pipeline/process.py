@@ -9,7 +9,7 @@ import ray
 
 from nightprice.address import without_password
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.cluster.session import ray_errors
+from pipeline.cluster.session import on_ray
 from pipeline.errors import GateRefused
 from pipeline.io import files
 from pipeline.io import tagged_blocks as parts
@@ -20,6 +20,7 @@ from transforms.clean import clean
 from transforms.contract import Contract, Label
 
 
+@on_ray
 def process(source: str, sink: str, settings: Settings) -> Manifest:
     """Read raw records, split them by the contract, write both parts, publish; returns the manifest.
 
@@ -30,16 +31,13 @@ def process(source: str, sink: str, settings: Settings) -> Manifest:
     files.check_apart(source, sink)
     contract = settings.load_contract()
     label = settings.label(contract)
-    with ray_errors():
-        sources = describe_sources(source)
-        cleaned = map_tables(
-            read(source, contract.choose_columns), partial(clean_block, contract=contract, label=label)
-        )
-        cleaned.set_name("process")
-        seal = partial(
-            _seal, source=source, sources=sources, settings=settings, contract=contract, label=label, started=started
-        )
-        return write(cleaned, sink, seal)
+    sources = describe_sources(source)
+    cleaned = map_tables(read(source, contract.choose_columns), partial(clean_block, contract=contract, label=label))
+    cleaned.set_name("process")
+    seal = partial(
+        _seal, source=source, sources=sources, settings=settings, contract=contract, label=label, started=started
+    )
+    return write(cleaned, sink, seal)
 
 
 def clean_block(raw: pa.Table, contract: Contract, label: Label) -> pa.Table:

@@ -16,24 +16,25 @@ from nightprice.errors import NightpriceError
 from nightprice.machine import process_cpus
 from nightprice.ray_cluster import check_answers
 from nightprice.ray_environment import COMMON
+from nightprice.settings import setting_names
 from pipeline.cli.extras import EXTRAS
-from pipeline.settings import Settings, load_settings, setting_names
+from pipeline.settings import Settings, load_settings
 
 Status = Literal["ok", "note", "failed"]
 GIB = 2**30
 # Ray spills and logs there, and stops taking work when the disk is 95 % full.
-LEAST_FREE = 2 * GIB
-LEAST_MEMORY = 2 * GIB
-FULL = 0.95
+MIN_FREE = 2 * GIB
+MIN_MEMORY = 2 * GIB
+FULL_SHARE = 0.95
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     status: Status
-    """ok; note: works, but not everything; failed: the main job does not work."""
+    """ok; note: something does not work, or only slowly; failed: the main job does not work."""
     found: str
     fix: str = ""
     """What to do about it."""
@@ -49,7 +50,7 @@ def examine(settings_file: Path | None = None, registry: str | None = None) -> d
         findings.append(Finding("settings", "failed", str(error)))
     findings += list(_ray())
     if settings:
-        findings += [_folder("cache", settings.cache_dir), _registry(settings)]
+        findings += [*_contract(settings), _folder("cache", settings.cache_dir), _registry(settings)]
     return {
         "ok": all(finding.status != "failed" for finding in findings),
         "findings": [asdict(finding) for finding in findings],
@@ -59,7 +60,7 @@ def examine(settings_file: Path | None = None, registry: str | None = None) -> d
 
 def _in_force(settings: Settings) -> dict[str, dict[str, Any]]:
     values, origins = settings.as_json(), settings.origins()
-    return {name: {"value": _value(values, name), "origin": origins[name]} for name in setting_names()}
+    return {name: {"value": _value(values, name), "origin": origins[name]} for name in setting_names(Settings)}
 
 
 def _value(values: Any, name: str) -> Any:
@@ -104,7 +105,7 @@ _DISTRIBUTIONS = {
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the parent of a dotted name is not there
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
         return False
 
 
@@ -136,10 +137,8 @@ def _ray() -> Iterator[Finding]:
 def _this_machine() -> Finding:
     cpus, memory = process_cpus(), _memory()
     found = f"will start on this machine: {cpus} CPUs, {memory / GIB:.1f} GiB of memory"
-    if memory < LEAST_MEMORY:
-        return Finding(
-            "ray", "note", found, "Ray ends tasks when memory runs out: 2 GiB are little, free some or join a cluster."
-        )
+    if memory < MIN_MEMORY:
+        return Finding("ray", "note", found, "Ray ends tasks when memory runs out: free some, or join a cluster.")
     return Finding("ray", "ok", found)
 
 
@@ -152,20 +151,38 @@ def _memory() -> int:
 
 
 def _folder(about: str, folder: Path) -> Finding:
-    """Whether files can be written in a folder that is there or can be made, and whether there is room."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    """Whether files can be written in a folder that exists or can be made, and whether there is room."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding(
             about,
             "failed",
             f"{folder} can't be written",
-            f"Ask for the right to write in {there}, or name another folder.",
+            f"Ask for the right to write in {existing}, or name another folder.",
         )
-    usage = shutil.disk_usage(there)
+    usage = shutil.disk_usage(existing)
     found = f"{folder}, {usage.free / GIB:.1f} GiB free"
-    if usage.free < LEAST_FREE or usage.used / usage.total > FULL:
+    if usage.free < MIN_FREE or usage.used / usage.total > FULL_SHARE:
         return Finding(about, "note", found, "Free some space: Ray takes no more work when a disk is 95 % full.")
     return Finding(about, "ok", found)
+
+
+def _contract(settings: Settings) -> Iterator[Finding]:
+    """One finding for each thing that is wrong with the contract."""
+    from transforms.contract import load_contract
+
+    try:
+        contract = load_contract(settings.contract, check=False)
+        settings.label(contract)
+    except NightpriceError as error:
+        yield Finding("contract", "failed", str(error))
+        return
+    problems = contract.problems()
+    for problem in problems:
+        yield Finding("contract", "failed", problem, f"Correct {settings.contract}.")
+    if not problems:
+        found = f"{settings.contract}: {contract.name}, version {contract.version}, {len(contract.fields)} fields"
+        yield Finding("contract", "ok", found)
 
 
 def _registry(settings: Settings) -> Finding:
@@ -178,7 +195,7 @@ def _registry(settings: Settings) -> Finding:
         return (
             folder
             if folder.status == "failed"
-            else Finding("registry", "ok", f"{uri} is not there yet; the first training makes it")
+            else Finding("registry", "ok", f"{uri} does not exist yet; the first training makes it")
         )
     try:
         names = Registry(uri, settings.cache_dir).names()
