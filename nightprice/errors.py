@@ -4,7 +4,7 @@
     ├── UsageError                  2: wrong arguments, settings or options
     ├── ContractError               data, or a model, that does not fit the contract as a whole
     ├── UnknownValueError           a category that a model has not learned
-    ├── GateRefused                 3: (pipeline.errors) a gate that said no; nothing live has changed
+    ├── GateRefused                 3: (pipeline.errors) a gate refused; nothing live has changed
     ├── StoreError                  (pipeline.io) a source or sink that can't be read or written
     ├── NodeError, ResourcesError   (pipeline.cluster) nodes that can't work, or too few of them
     ├── TrainingError, ExportError  (pipeline.train) nothing was published

@@ -28,13 +28,13 @@ LOCAL_PIPELINE = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "RAY_TRAIN_ENABLE_
 # Ray Serve, whatever proxy it uses (HAProxy's variables: `serve_app.deployment.environment`).
 SERVE = {
     # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never
-    # gets there.
+    # does.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
 }
 
 
 def configure(*variables: Mapping[str, str]) -> None:
-    """Set variables that are not set yet: COMMON and those given.
+    """Set the variables of COMMON and of further tables that are not set yet.
 
     >>> configure({"RAY_AUTH_MODE": "token", "EXAMPLE": "1"}, {"EXAMPLE": "2"})
     >>> os.environ["RAY_AUTH_MODE"], os.environ.pop("EXAMPLE")

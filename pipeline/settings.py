@@ -158,9 +158,9 @@ class Settings(LayeredSettings):
 
     def override(self, **values: Any) -> "Settings":
         """The same settings with those of the command line; None leaves a setting as it is."""
-        given = {name: value for name, value in values.items() if value is not None}
-        copy = self.model_copy(update=given)
-        copy._origins = {**self._origins, **dict.fromkeys(given, "command line")}
+        changes = {name: value for name, value in values.items() if value is not None}
+        copy = self.model_copy(update=changes)
+        copy._origins = {**self._origins, **dict.fromkeys(changes, "command line")}
         return copy
 
 

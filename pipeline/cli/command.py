@@ -29,7 +29,7 @@ app = typer.Typer(
 
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="TOML file of settings (default: nightprice.toml if it is there)."),
+    typer.Option("--settings", metavar="FILE", help="TOML file of settings (default: nightprice.toml if it exists)."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")

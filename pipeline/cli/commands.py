@@ -86,7 +86,7 @@ def generate(
     *,
     rows: Annotated[int, typer.Option(min=1, help="How many rows.")],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder to write Parquet files to; it must be empty or not there.")
+        Path, typer.Option(metavar="DIR", help="Folder to write Parquet files to; it must be empty, or not exist.")
     ],
     shards: Annotated[int, typer.Option(min=1, max=100_000, help="How many files.")] = 8,
     bad_rows: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of rows to spoil.")] = 0.02,
@@ -242,7 +242,7 @@ def promote(
     registered = registry_of(settings)
     name, version = registered.resolve(ref)
     before = registered.current(name, alias)
-    # Repeated after a promotion that went through, by a schedule for example, this is no refusal.
+    # Repeated after a promotion that went through, by a schedule for example, this is not a refusal.
     if if_better and not (before and before.version == version):
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             champion = f"{name}@{alias}" if before else None

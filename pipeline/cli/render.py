@@ -63,10 +63,10 @@ def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
 
 def render_metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Metrics side by side, one column a model; the best of several is marked."""
-    shown = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
+    defined = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
     body = [
         (_directed(metric), *_marked([values.get(metric.key) for values in models.values()], metric.lower_is_better))
-        for metric in shown
+        for metric in defined
     ]
     return render_table("Metrics", ("", *models), body, numbers=tuple(models))
 
