@@ -38,7 +38,7 @@ class _Section(BaseModel):
 class XGBoostSettings(_Section):
     """Parameters of the default estimator, in XGBoost's own words; the defaults were chosen on training rows only."""
 
-    rounds: Positive = Field(600, description="Maximum of boosting rounds; early stopping usually ends before.")
+    rounds: Positive = Field(600, description="Maximum number of boosting rounds; early stopping usually ends before.")
     early_stopping_rounds: Positive = Field(
         40, description="Stop after so many rounds without a better log loss on the validation slice."
     )

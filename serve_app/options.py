@@ -51,7 +51,7 @@ class ServeOptions(LayeredSettings):
     port: Annotated[int, Field(ge=1, le=65_535)] = Field(8000, description="Port to listen at.")
 
     min_replicas: Positive = Field(1, description="Replicas that always run.")
-    max_replicas: Positive = Field(1, description="Maximum of replicas.")
+    max_replicas: Positive = Field(1, description="Maximum number of replicas.")
     target_ongoing_requests: float = Field(
         2.0, gt=0, description="Requests in flight per replica that autoscaling aims at."
     )
@@ -71,7 +71,7 @@ class ServeOptions(LayeredSettings):
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica.")
 
     max_body_bytes: Positive = Field(32 * 2**20, description="Largest body of a request.")
-    max_rows: Positive = Field(100_000, description="Maximum of records in one request.")
+    max_rows: Positive = Field(100_000, description="Maximum number of records in one request.")
     body_timeout_s: float = Field(20.0, gt=0, description="How long a client may take to send its body.")
     request_timeout_s: float = Field(60.0, gt=0, description="How long a request may take in all.")
 

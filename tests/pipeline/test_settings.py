@@ -3,12 +3,14 @@
 import os
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from nightprice.errors import ContractError, UsageError
 from nightprice.settings import setting_names
-from pipeline.settings import Settings, load_settings
+from pipeline.evaluation.metrics import METRIC
+from pipeline.settings import Metric, Settings, load_settings
 from transforms.contract import Bands, Label
 
 
@@ -195,6 +197,10 @@ def test_a_contract_that_can_not_be_used_is_one_sentence(reference: str, error: 
 
     with pytest.raises(error, match=message):
         Settings(contract=reference).load_contract()
+
+
+def test_the_gate_decides_by_a_metric_of_the_evaluation() -> None:
+    assert set(get_args(Metric)) <= METRIC.keys()
 
 
 def test_every_setting_says_what_it_is() -> None:
