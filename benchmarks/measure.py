@@ -154,7 +154,7 @@ def report(title: str, results: Sequence[Measured]) -> None:
     """Print the results side by side."""
     from rich.console import Console
 
-    from pipeline.cli.render import table
+    from pipeline.cli.render import render_table
 
     heads = ("rows", "seconds", "rows/s", "peak MiB", "of it idle before")
     body = [
@@ -168,7 +168,7 @@ def report(title: str, results: Sequence[Measured]) -> None:
         )
         for item in results
     ]
-    Console(width=110).print(table(title, ("", *heads), body, numbers=heads))
+    Console(width=110).print(render_table(title, ("", *heads), body, numbers=heads))
 
 
 def save(name: str, results: Sequence[Measured], **more: Any) -> Path:

@@ -248,7 +248,7 @@ def _ratios(loads: dict[tuple[str, int], Load], bulks: dict[str, Bulk]) -> dict[
 def _show(loads: list[Load], bulks: list[Bulk], starts: dict[str, dict[str, float]], ratios: dict[str, float]) -> None:
     from rich.console import Console
 
-    from pipeline.cli.render import table
+    from pipeline.cli.render import render_table
 
     heads = ("connections", "requests/s", "p50 ms", "p99 ms", "start s", "MiB")
     body = [
@@ -263,10 +263,10 @@ def _show(loads: list[Load], bulks: list[Bulk], starts: dict[str, dict[str, floa
         for item in loads
     ]
     console = Console(width=110)
-    console.print(table("One-row requests", ("", *heads), body, numbers=heads))
+    console.print(render_table("One-row requests", ("", *heads), body, numbers=heads))
     if bulks:
         rows = [(item.way, round(item.rows_per_second)) for item in bulks]
-        console.print(table(f"{BULK_ROWS:,} rows a request", ("", "rows/s"), rows, numbers=("rows/s",)))
+        console.print(render_table(f"{BULK_ROWS:,} rows a request", ("", "rows/s"), rows, numbers=("rows/s",)))
     print(*(f"{name}: {value}" for name, value in ratios.items()), sep="\n")
 
 

@@ -1,8 +1,14 @@
 """Defaults that more than one package needs."""
 
+from pathlib import Path
+
+import platformdirs
+
 DEFAULT_CONTRACT = "transforms.listings:CONTRACT"
 """The contract that settings choose where none is set, as MODULE:NAME."""
 DEFAULT_CONTRACT_NAME = "listing-price"
 """The name of that contract, and so of the models that are trained under it."""
 DEFAULT_REGISTRY = "./nightprice-registry"
 """Where models are kept if no registry is named."""
+DEFAULT_CACHE_DIR = Path(platformdirs.user_cache_dir("nightprice"))
+"""Downloads, and models fetched from a registry."""

@@ -1,11 +1,29 @@
-"""The one base class of every error that this project raises for people to read."""
+"""Every error that this project raises for people to read has one base class:
+
+    NightpriceError                 exit code 1: something a person can fix
+    ├── UsageError                  2: wrong arguments, settings or options
+    ├── ContractError               data, or a model, that does not fit the contract as a whole
+    ├── UnknownValueError           a category that a model has not learned
+    ├── GateRefused                 3: (pipeline.errors) a gate refused; nothing live has changed
+    ├── StoreError                  (pipeline.io) a source or sink that can't be read or written
+    ├── NodeError, ResourcesError   (pipeline.cluster) nodes that can't work, or too few of them
+    ├── TrainingError, ExportError  (pipeline.train) nothing was published
+    ├── EvaluationError             (pipeline.evaluation) rows that no model can be evaluated on
+    ├── ArtifactError               (registry) a model folder that must not be used
+    ├── RegistryError               (registry) a registry without what was asked for, or out of use
+    │   ├── ConflictError           another process was faster; nothing was written
+    │   └── UnreachableError        transient: the same call may work later
+    └── RequestError                (serve_app) an HTTP answer other than 200
+
+Each message says what was found, what was expected and what to do.
+"""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class NightpriceError(Exception):
-    """Something a person can mend: the message says what was found and what to do.
+    """Something a person can fix: the message says what was found and what to do.
 
     `exit_code` is what the command line ends with: 1 failed, 2 wrong usage, 3 refused by a gate.
     """
@@ -14,17 +32,32 @@ class NightpriceError(Exception):
 
 
 class UsageError(NightpriceError):
-    """The command was called with something that cannot be right."""
+    """Arguments, settings or options that cannot be right."""
 
     exit_code = 2
 
 
 class ContractError(NightpriceError):
-    """Data that does not fit the contract of a listing as a whole, such as a missing column."""
+    """Data, or a model, that does not fit the contract as a whole: a missing column, another contract."""
 
 
 class UnknownValueError(NightpriceError):
     """A category that a model has not learned; the message names the known ones."""
+
+
+def missing_column(
+    where: str, names: Sequence[str], available: Sequence[str], *, all_of_them: bool = False
+) -> ContractError:
+    """The error for a source that has none of the columns `names`, or not `all_of_them`.
+
+    >>> print(missing_column("a.csv", ["room_type"], ["id", "room_typ"]))
+    a.csv: column "room_type" is missing. Did you mean "room_typ"? Available columns: id, room_typ.
+    """
+    needed = (" and " if all_of_them else " or ").join(f'"{name}"' for name in names)
+    hint = closest(next(name for name in names if name not in available), available)
+    # Some sources have thousands.
+    listed = ", ".join(sorted(available)[:100]) or "none"
+    return ContractError(f"{where}: column {needed} is missing.{hint} Available columns: {listed}.")
 
 
 def first_line(error: BaseException | str) -> str:

@@ -10,6 +10,7 @@ import ray.data
 from nightprice.address import Address, parse_address
 from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.cluster.session import on_ray
 from pipeline.io import exactly, open_published, read
 from pipeline.manifests import DatasetManifest
 from transforms.contract import Contract, Label, label_from_json
@@ -49,6 +50,7 @@ def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
+@on_ray
 def open_dataset(uri: str, contract: Contract) -> Dataset:
     """Open what `process` wrote at an address under a contract.
 

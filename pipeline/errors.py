@@ -4,6 +4,6 @@ from nightprice.errors import NightpriceError
 
 
 class GateRefused(NightpriceError):
-    """A gate said no: too many rejected rows, or a challenger that is not better. Nothing live has changed."""
+    """A gate refused: too many rejected rows, or a challenger that is not better. Nothing live has changed."""
 
     exit_code = 3

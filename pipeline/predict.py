@@ -10,7 +10,7 @@ from ray.data import ActorPoolStrategy
 
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import RETRIES, retried
-from pipeline.cluster.session import ray_errors
+from pipeline.cluster.session import on_ray
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
@@ -58,6 +58,7 @@ class Scorer:
         return tag(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
 
 
+@on_ray
 def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetManifest:
     """Score raw records with a model; rows that can't be scored are rejected with their reasons.
 
@@ -69,30 +70,29 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetMa
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     contract = settings.load_contract()
     artifact.require(contract)
-    with ray_errors():
-        raw = read(origin, partial(contract.choose_columns, with_target=False))
-        # Where it would take the last CPU that is free, nobody could read for it.
-        cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
-        with retried():
-            scored = raw.rows.map_batches(
-                Scorer,
-                # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-                fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
-                batch_format="pyarrow",
-                batch_size=None,
-                zero_copy_batch=True,
-                # Else Ray Data starts an actor again without end. A block is tried as often as its
-                # actor starts; to count its tries, too,
-                # would use them up while a node is dead and Ray does not know it yet.
-                max_restarts=RETRIES,
-                num_cpus=cpus,
-                compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
-            )
-        scored.set_name("predict")
-        with write(target, scored, rejected_schema(contract), contract.key) as staged:
-            check_written(staged, origin, settings.max_rejected)
-            manifest = describe_run(staged, raw, contract, settings, started)
-            manifest["model"] = artifact.ref
-            manifest["label"] = artifact.label.as_json()
-            staged.publish(manifest)
+    raw = read(origin, partial(contract.choose_columns, with_target=False))
+    # Where it would take the last CPU that is free, nobody could read for it.
+    cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
+    with retried():
+        scored = raw.rows.map_batches(
+            Scorer,
+            # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
+            fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
+            batch_format="pyarrow",
+            batch_size=None,
+            zero_copy_batch=True,
+            # Else Ray Data starts an actor again without end. A block is tried as often as its
+            # actor starts; to count its tries, too,
+            # would use them up while a node is dead and Ray does not know it yet.
+            max_restarts=RETRIES,
+            num_cpus=cpus,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
+        )
+    scored.set_name("predict")
+    with write(target, scored, rejected_schema(contract), contract.key) as staged:
+        check_written(staged, origin, settings.max_rejected)
+        manifest = describe_run(staged, raw, contract, settings, started)
+        manifest["model"] = artifact.ref
+        manifest["label"] = artifact.label.as_json()
+        staged.publish(manifest)
     return manifest

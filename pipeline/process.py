@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.cluster.session import ray_errors
+from pipeline.cluster.session import on_ray
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
@@ -17,6 +17,7 @@ from transforms.clean import clean, rejected_schema
 from transforms.contract import Contract, Label
 
 
+@on_ray
 def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     """Read raw records, split them by the contract, write accepted and rejected rows, publish; returns the manifest.
 
@@ -28,15 +29,14 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     check_apart(origin, target)
     contract = settings.load_contract()
     label = settings.label(contract)
-    with ray_errors():
-        raw = read(origin, contract.choose_columns)
-        cleaned = map_tables(raw.rows, partial(clean_block, contract=contract, label=label))
-        cleaned.set_name("process")
-        with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
-            check_written(staged, origin, settings.max_rejected)
-            manifest = describe_run(staged, raw, contract, settings, started)
-            manifest["label"] = label.as_json()
-            staged.publish(manifest)
+    raw = read(origin, contract.choose_columns)
+    cleaned = map_tables(raw.rows, partial(clean_block, contract=contract, label=label))
+    cleaned.set_name("process")
+    with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
+        check_written(staged, origin, settings.max_rejected)
+        manifest = describe_run(staged, raw, contract, settings, started)
+        manifest["label"] = label.as_json()
+        staged.publish(manifest)
     return manifest
 
 

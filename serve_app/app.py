@@ -13,6 +13,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nightprice.errors import UsageError
 from registry.registry import Registry
 from serve_app.deployment.environment import CONNECTIONS
 from serve_app.errors import RETRY_AFTER_S
@@ -20,7 +21,7 @@ from serve_app.http.api import Api
 from serve_app.http.middleware import Shortcut
 from serve_app.metrics import RayMetrics
 from serve_app.model.reloader import Follower
-from serve_app.options import OptionsError, ServeOptions, load_options
+from serve_app.options import ServeOptions, load_options
 
 # Below the logger of Ray Serve, so that it lands in the replica's log.
 logger = logging.getLogger("ray.serve.nightprice")
@@ -38,7 +39,7 @@ class Prediction:
         # Ray Serve itself writes a line for each request at INFO; we say only what matters.
         logger.setLevel(self._options.log_level)
         if self._options.keys_required and not self._options.api_keys:
-            raise OptionsError(
+            raise UsageError(
                 "Callers need keys, but NIGHTPRICE_SERVE_API_KEYS is not set where this replica runs. Set it on "
                 "every node."
             )
@@ -50,7 +51,7 @@ class Prediction:
         registry = Registry(self._options.registry, self._options.cache_dir)
         self._follower = Follower(
             registry,
-            self._options.model,
+            self._options.model_ref(),
             poll_seconds=self._options.poll_seconds,
             threads=self._options.threads,
             metrics=self._metrics,
@@ -90,7 +91,7 @@ def seen_by_autoscaling(api: ASGIApp) -> ASGIApp:
 
 
 def app(arguments: dict[str, Any]) -> Application:
-    """The application; `arguments` are options of the service by name (`serve_app.options`). Raises OptionsError.
+    """The application; `arguments` are options of the service by name (`serve_app.options`). Raises UsageError.
 
     Where it listens is Ray Serve's option, not ours: taken for everywhere.
     """

@@ -2,17 +2,11 @@
 
 import os
 
-os.environ.update(
-    {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-        "OMP_NUM_THREADS": "1",
-    }
-)
+from nightprice.ray_environment import LOCAL_PIPELINE, PIPELINE, configure
+
+# Before anything imports Ray. The tests' own cluster is on this machine, whatever RAY_ADDRESS says.
+configure(PIPELINE, LOCAL_PIPELINE)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
 

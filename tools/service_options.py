@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from serve_app.options import ServeOptions, variable
 
 # Defaults that differ from machine to machine, or are nothing to print.
-_SAID = {"cache_dir": "the user's cache folder", "api_keys": "none"}
+_DISPLAYED = {"cache_dir": "the user's cache folder", "api_keys": "none"}
 
 
 def option_table() -> Iterator[str]:
@@ -13,7 +13,7 @@ def option_table() -> Iterator[str]:
     yield "| option | variable | default | meaning |"
     yield "|---|---|---|---|"
     for name, field in ServeOptions.model_fields.items():
-        yield f"| `{name}` | `{variable(name)}` | {_SAID.get(name, f'`{field.default}`')} | {field.description} |"
+        yield f"| `{name}` | `{variable(name)}` | {_DISPLAYED.get(name, f'`{field.default}`')} | {field.description} |"
 
 
 if __name__ == "__main__":

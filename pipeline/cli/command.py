@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="nightprice",
-    help="Nightly price categories of short-term rental listings: from raw listings to a promoted model.",
+    help="From raw rows to a promoted model, and predictions over HTTP.",
     epilog="Begin with: nightprice demo",
     no_args_is_help=True,
     add_completion=False,
@@ -29,35 +29,54 @@ app = typer.Typer(
 
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="TOML file of settings (default: nightprice.toml if it is there)."),
+    typer.Option("--settings", metavar="FILE", help="TOML file of settings (default: nightprice.toml if it exists)."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
-COMMON = {"settings": (SettingsFile, None), "json": (AsJson, False), "debug": (Debug, False)}
+COMMON_OPTIONS = {"settings": (SettingsFile, None), "json": (AsJson, False), "debug": (Debug, False)}
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        import nightprice
+
+        print(nightprice.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `nightprice` itself."""
 
 
 @dataclass
 class Run:
-    """What a command is given beside its own options."""
+    """What a command gets beside its own options."""
 
     screen: console.Screen
     settings_file: Path | None
 
-    def settings(self, **given: Any) -> "Settings":
-        """The settings in force, those given on the command line first."""
+    def settings(self, **options: Any) -> "Settings":
+        """The settings in force; options of the command line that are not None win."""
         from pipeline.settings import load_settings
 
-        return load_settings(self.settings_file).override(**given)
+        return load_settings(self.settings_file).override(**options)
 
     @contextmanager
     def ray(self, what: str) -> Iterator[None]:
         """Joins or starts Ray for the work named by `what`, and ends what it started."""
-        from pipeline.cluster import session
+        from nightprice.ray_environment import configure_pipeline
 
-        session.configure_environment()
+        configure_pipeline()
         import ray
+
+        from pipeline.cluster import session
 
         joined = ray.is_initialized()
         with self.screen.working(
@@ -82,13 +101,13 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., in
     """Register a function `(run, own options…)` as a command: its docstring is the help, `example` stands below."""
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        def run(**given: Any) -> None:
-            common = {option: given.pop(option) for option in COMMON}
-            raise typer.Exit(_run(function, given, **common))
+        def run(**options: Any) -> None:
+            common = {option: options.pop(option) for option in COMMON_OPTIONS}
+            raise typer.Exit(_run(function, options, **common))
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         run.__signature__ = _with_common(function)  # type: ignore[attr-defined]
-        run.__annotations__ = {item.name: item.annotation for item in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        run.__annotations__ = {name: option.annotation for name, option in run.__signature__.parameters.items()}  # type: ignore[attr-defined]
         app.command(name or function.__name__, epilog=f"Example: {example}")(run)
         return function
 
@@ -98,21 +117,20 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., in
 def _with_common(function: Callable[..., int | None]) -> inspect.Signature:
     """The function's own options without `run`, then the common ones."""
     hints = get_type_hints(function, include_extras=True)
-    own = [
-        item.replace(annotation=hints[item.name]) for item in list(inspect.signature(function).parameters.values())[1:]
-    ]
+    _, *options = inspect.signature(function).parameters.values()
+    own = [option.replace(annotation=hints[option.name]) for option in options]
     common = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in COMMON.items()
+        for name, (annotation, default) in COMMON_OPTIONS.items()
     ]
     return inspect.Signature([*own, *common])
 
 
 def _run(
-    function: Callable[..., int | None], given: dict[str, Any], settings: Path | None, json: bool, debug: bool
+    function: Callable[..., int | None], options: dict[str, Any], settings: Path | None, json: bool, debug: bool
 ) -> int:
     with console.screen(json) as screen:
         try:
-            return function(Run(screen, settings), **given) or 0
+            return function(Run(screen, settings), **options) or 0
         except (Exception, KeyboardInterrupt) as error:
             return console.report(error, debug, screen)

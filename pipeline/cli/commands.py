@@ -1,18 +1,19 @@
-"""The command line: each command reads its options, calls one function of the pipeline, and shows what came of it.
+"""The command line: each command reads its options, calls one function of the pipeline, and shows its result.
 
 The functions are imported when their command runs: `nightprice --help` needs neither Ray nor any extra.
 """
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightprice.address import parse_address
-from nightprice.errors import UsageError
+from nightprice.defaults import DEFAULT_CONTRACT_NAME
+from nightprice.errors import UsageError, closest
 from pipeline.cli.command import Run, app, command
+from pipeline.train import estimators
 from registry import CHAMPION
 
 if TYPE_CHECKING:
@@ -22,30 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 
-class Estimator(StrEnum):
-    """The names of `pipeline.train.estimator`, known here without importing them."""
-
-    XGBOOST = "xgboost"
-    RANDOM_FOREST = "random_forest"
-
+# In help texts and examples.
+NAME = DEFAULT_CONTRACT_NAME
 
 Source = Annotated[
     str,
-    typer.Option(
-        metavar="URI", help="Raw listings: folder, glob, file, s3://, https://, postgresql://, bigquery://, …"
-    ),
+    typer.Option(metavar="URI", help="Raw rows: folder, glob, file, s3://, https://, postgresql://, bigquery://, …"),
 ]
 Sink = Annotated[
-    str, typer.Option(metavar="URI", help="Where the result goes; the version there is replaced when all is written.")
+    str, typer.Option(metavar="URI", help="Where the result goes; what is live there is replaced when all is written.")
 ]
 Data = Annotated[str, typer.Option(metavar="URI", help="What `process` wrote.")]
-Model = Annotated[str, typer.Option(metavar="REF", help="listing-price@champion, listing-price@VERSION or a folder.")]
+Model = Annotated[str, typer.Option(metavar="REF", help="NAME@champion, NAME@VERSION, NAME@latest or a folder.")]
 Registry = Annotated[
     str | None, typer.Option(metavar="URI", help="Registry of models (default: the setting `registry`).")
 ]
 Alias = Annotated[str, typer.Option(help="The alias to look at or change.")]
-Name = Annotated[str | None, typer.Argument(help="Name of the model (default: the setting `model_name`).")]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why: it stands in the history.")]
+Name = Annotated[
+    str | None, typer.Argument(help="Name of the model (default: the setting `model_name`, else the contract's).")
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Ray Train workers.")]
 Seed = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of everything random (default: the setting `seed`).")
@@ -58,6 +55,13 @@ MaxRejected = Annotated[
 ]
 
 
+def _known_estimator(name: str) -> str:
+    known = estimators.ESTIMATORS
+    if name not in known:
+        raise typer.BadParameter(f"{name} is not one of {', '.join(known)}.{closest(name, known)}")
+    return name
+
+
 @command("nightprice demo")
 def demo(
     run: Run,
@@ -65,43 +69,48 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path(
         "nightprice-demo"
     ),
-    rows: Annotated[int, typer.Option(min=1_000, help="How many listings to generate.")] = 40_000,
+    rows: Annotated[int, typer.Option(min=1_000, help="How many rows to generate.")] = 40_000,
 ) -> None:
-    """All of it on generated listings: generate, process, train, evaluate, promote, predict."""
+    """All of it on generated rows: generate, process, train, evaluate, promote, predict, serve."""
     settings = run.settings()
     with run.ray("Running the demo"):
         from pipeline.cli.demo import demo, show
 
-        done = demo(out, settings, rows=rows, note=run.screen.note)
-    run.screen.result(done, *show(done))
+        result = demo(out, settings, rows=rows, note=run.screen.note)
+    run.screen.result(result, *show(result))
 
 
 @command("nightprice generate --rows 100000 --out raw --shards 8")
 def generate(
     run: Run,
     *,
-    rows: Annotated[int, typer.Option(min=1, help="How many listings.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many rows.")],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder to write Parquet files to; it must be empty or not there.")
+        Path, typer.Option(metavar="DIR", help="Folder to write Parquet files to; it must be empty, or not exist.")
     ],
     shards: Annotated[int, typer.Option(min=1, max=100_000, help="How many files.")] = 8,
     bad_rows: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of rows to spoil.")] = 0.02,
     seed: Seed = None,
 ) -> None:
-    """Write listings like New York's in Inside Airbnb's raw format, mess included."""
+    """Write raw rows as they come from the source, mess included, if the contract has a generator."""
     from pipeline.cli import render
-    from transforms.listings.generate import generate
 
     settings = run.settings(seed=seed)
-    with run.screen.working(f"Generating {rows:,} listings"):
-        made = generate(rows, out, shards=shards, bad_rows=bad_rows, seed=settings.seed)
-    told = f"{rows:,} listings in {len(made['files'])} files in {out}, {sum(made['bad'].values()):,} of them spoiled"
-    run.screen.result(made, told, render.next_steps(f"nightprice process --source {out} --sink dataset"))
+    contract = settings.load_contract()
+    if contract.generate is None:
+        raise UsageError(f'The contract "{contract.name}" has no generator. Bring raw {contract.records} of your own.')
+    with run.screen.working(f"Generating {rows:,} {contract.records}"):
+        result = contract.generate(rows, out, shards=shards, bad_rows=bad_rows, seed=settings.seed)
+    message = (
+        f"{rows:,} {contract.records} in {len(result['files'])} files in {out}, "
+        f"{sum(result['bad'].values()):,} of them spoiled"
+    )
+    run.screen.result(result, message, render.render_next_steps(f"nightprice process --source {out} --sink dataset"))
 
 
 @command("nightprice process --source raw --sink dataset")
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
-    """Clean raw listings into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
+    """Clean raw rows into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
     with run.ray(f"Processing {parse_address(source).display}"):
         from pipeline.process import process
@@ -111,8 +120,8 @@ def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected =
 
     run.screen.result(
         manifest,
-        render.rows(manifest, parse_address(sink).display),
-        render.next_steps(f"nightprice train --data {parse_address(sink).display}"),
+        render.render_rows(manifest, parse_address(sink).display),
+        render.render_next_steps(f"nightprice train --data {parse_address(sink).display}"),
     )
 
 
@@ -121,29 +130,31 @@ def train(
     run: Run,
     *,
     data: Data,
-    estimator: Annotated[Estimator, typer.Option(help="What to train.")] = Estimator.XGBOOST,
+    estimator: Annotated[
+        str, typer.Option(metavar="|".join(estimators.ESTIMATORS), callback=_known_estimator, help="What to train.")
+    ] = estimators.DEFAULT,
     workers: Workers = 1,
     holdout_ids: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Ids of exactly the listings to hold out, one a line (default: a share by hash of the id).",
+            help="Keys of exactly the rows to hold out, one a line (default: a share by a hash of the key).",
         ),
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(metavar="REF", help="A model to set beside the new one, on the same rows.")
+        str | None, typer.Option(metavar="REF", help="A model to evaluate beside the new one, on the same rows.")
     ] = None,
     registry: Registry = None,
     seed: Seed = None,
 ) -> None:
-    """Train a model, evaluate it on listings it has not seen, and publish it in the registry."""
+    """Train a model, evaluate it on rows it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
     with run.ray(f"Training {estimator} on {parse_address(data).display}"):
         from pipeline.train.train import train
 
         result = train(
             data,
-            estimator=estimator.value,
+            estimator=estimator,
             workers=workers,
             holdout_ids=str(holdout_ids) if holdout_ids else None,
             registry=settings.registry,
@@ -152,19 +163,19 @@ def train(
         )
     from pipeline.cli import render
 
-    told = f"{result['model']} is in {settings.registry}\nReport: {result['report']}"
-    steps = render.next_steps(f"nightprice promote {result['model']} --if-better{_registry_option(registry)}")
-    run.screen.result(result, render.metrics({result["model"]: result["metrics"]}), told, steps)
+    message = f"{result['model']} is in {settings.registry}\nReport: {result['report']}"
+    steps = render.render_next_steps(f"nightprice promote {result['model']} --if-better{_registry_option(registry)}")
+    run.screen.result(result, render.render_metrics({result["model"]: result["metrics"]}), message, steps)
 
 
-@command("nightprice evaluate --model listing-price@champion --data dataset")
+@command(f"nightprice evaluate --model {NAME}@champion --data dataset")
 def evaluate(
     run: Run,
     *,
     model: Model,
     data: Data,
     holdout: Annotated[
-        bool, typer.Option("--holdout", help="Only on the listings that the model's own training held out.")
+        bool, typer.Option("--holdout", help="Only on the rows that the model's own training held out.")
     ] = False,
     registry: Registry = None,
 ) -> None:
@@ -177,24 +188,23 @@ def evaluate(
 
         artifact = registry_of(settings).load(model)
         dataset = open_dataset(data, settings.load_contract())
-        found = evaluate_dataset(
-            artifact, dataset, Split.of_model(artifact.manifest, artifact.folder) if holdout else None
-        )
+        split = Split.of_model(artifact.manifest, artifact.folder) if holdout else None
+        evaluation = evaluate_dataset(artifact, dataset, split)
     from pipeline.cli import render
 
-    result = {
-        "model": artifact.ref,
-        "dataset": {"uri": dataset.address.display, "version": dataset.version},
-        **found,
-    }
-    run.screen.result(result, render.metrics({artifact.ref: found["metrics"]}), *render.evaluated(found))
+    evaluated_on = {"uri": dataset.address.display, "version": dataset.version}
+    run.screen.result(
+        {"model": artifact.ref, "dataset": evaluated_on, **evaluation},
+        render.render_metrics({artifact.ref: evaluation["metrics"]}),
+        *render.render_evaluation(evaluation),
+    )
 
 
-@command("nightprice predict --model listing-price@champion --source raw --sink scored")
+@command(f"nightprice predict --model {NAME}@champion --source raw --sink scored")
 def predict(
     run: Run, *, model: Model, source: Source, sink: Sink, max_rejected: MaxRejected = None, registry: Registry = None
 ) -> None:
-    """Score raw listings in bulk; rows that can't be scored land in the rejected part with their reasons."""
+    """Score raw rows in bulk; those that can't be scored are written as rejected, with their reasons."""
     settings = run.settings(max_rejected=max_rejected, registry=registry)
     with run.ray(f"Scoring {parse_address(source).display} with {model}"):
         from pipeline.predict import predict
@@ -202,19 +212,21 @@ def predict(
         manifest = predict(model, source, sink, settings)
     from pipeline.cli import render
 
-    run.screen.result(manifest, f"Scored by {manifest['model']}", render.rows(manifest, parse_address(sink).display))
+    run.screen.result(
+        manifest, f"Scored by {manifest['model']}", render.render_rows(manifest, parse_address(sink).display)
+    )
 
 
-@command("nightprice promote listing-price@20261123T134500Z-1a2b3c --if-better")
+@command(f"nightprice promote {NAME}@latest --if-better")
 def promote(
     run: Run,
     *,
     ref: Annotated[
-        str, typer.Argument(metavar="REF", help="The version to promote: listing-price@VERSION or another alias.")
+        str, typer.Argument(metavar="REF", help="The version to promote: NAME@latest, NAME@VERSION or another alias.")
     ],
     alias: Alias = CHAMPION,
     if_better: Annotated[
-        bool, typer.Option("--if-better", help="Only if it beats the version in force on the same holdout rows.")
+        bool, typer.Option("--if-better", help="Only if it beats the version in force on the same held-out rows.")
     ] = False,
     reason: Reason = "",
     data: Annotated[
@@ -225,35 +237,29 @@ def promote(
     ] = None,
     registry: Registry = None,
 ) -> None:
-    """Let an alias name a version: who follows the alias scores with it from then on."""
+    """Let an alias name a version: services that follow the alias score with it from then on."""
     if data and not if_better:
         raise UsageError("--data is what --if-better compares on. Add --if-better, or leave --data out.")
     settings = run.settings(registry=registry)
     registered = registry_of(settings)
     name, version = registered.resolve(ref)
     before = registered.current(name, alias)
-    # Repeated after a promotion that went through, by a schedule for example, this is no refusal.
+    # Repeated after a promotion that went through, by a schedule for example, this is not a refusal.
     if if_better and not (before and before.version == version):
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
-            reason = " ".join(
-                filter(
-                    None,
-                    (
-                        reason,
-                        _gate(registered, f"{name}@{version}", f"{name}@{alias}" if before else None, data, settings),
-                    ),
-                )
-            )
+            champion = f"{name}@{alias}" if before else None
+            verdict = _gate(registered, f"{name}@{version}", champion, data, settings)
+        reason = f"{reason} {verdict}".strip()
     record = registered.promote(name, version, alias, reason, expected=before.number if before else 0)
     if before and before.number == record.number:
-        told = f"{name}@{alias} is {record.version} already: nothing was changed"
+        message = f"{name}@{alias} is {record.version} already: nothing was changed"
     else:
-        told = f"{name}@{alias} is now {record.version}, before {record.previous or 'none'}\n{record.why}".rstrip()
+        message = f"{name}@{alias} is now {record.version}, before {record.previous or 'none'}\n{record.why}".rstrip()
     from pipeline.cli import render
 
     options = ("" if alias == CHAMPION else f" --alias {alias}") + _registry_option(registry)
-    steps = render.next_steps(f"nightprice history {name}{options}", f"nightprice rollback {name}{options}")
-    run.screen.result({"model": f"{name}@{record.version}", "alias": alias, **record.as_json()}, told, steps)
+    steps = render.render_next_steps(f"nightprice history {name}{options}", f"nightprice rollback {name}{options}")
+    run.screen.result({"model": f"{name}@{record.version}", "alias": alias, **record.as_json()}, message, steps)
 
 
 def _gate(
@@ -269,15 +275,16 @@ def _gate(
     return decision.reason
 
 
-@command("nightprice rollback listing-price --reason 'complaints from Queens'")
+@command(f"nightprice rollback {NAME} --reason 'more complaints'")
 def rollback(
     run: Run, *, name: Name = None, alias: Alias = CHAMPION, reason: Reason = "", registry: Registry = None
 ) -> None:
     """Let an alias name again what it named before its last promotion."""
     settings = run.settings(registry=registry, model_name=name)
-    record = registry_of(settings).rollback(settings.model_name, alias, reason)
-    told = f"{settings.model_name}@{alias} is {record.version} again, before {record.previous}"
-    run.screen.result({"model": f"{settings.model_name}@{record.version}", "alias": alias, **record.as_json()}, told)
+    model = settings.model()
+    record = registry_of(settings).rollback(model, alias, reason)
+    message = f"{model}@{alias} is {record.version} again, before {record.previous}"
+    run.screen.result({"model": f"{model}@{record.version}", "alias": alias, **record.as_json()}, message)
 
 
 @command("nightprice models")
@@ -286,36 +293,41 @@ def models(run: Run, *, name: Name = None, registry: Registry = None) -> None:
     settings = run.settings(registry=registry, model_name=name)
     from pipeline.cli import render
 
-    found = registry_of(settings)
-    versions, aliases = found.versions(settings.model_name), found.aliases(settings.model_name)
+    model, registered = settings.model(), registry_of(settings)
+    versions, aliases = registered.versions(model), registered.aliases(model)
     by_version: dict[str, list[str]] = {}
     for alias, record in aliases.items():
         by_version.setdefault(record.version, []).append(alias)
-    data = {
-        "name": settings.model_name,
+    result = {
+        "name": model,
         "versions": versions,
         "aliases": {alias: record.version for alias, record in aliases.items()},
     }
-    run.screen.result(data, render.models(settings.model_name, versions, by_version))
+    run.screen.result(result, render.render_models(model, versions, by_version))
 
 
-@command("nightprice history listing-price --alias champion")
+@command(f"nightprice history {NAME} --alias champion")
 def history(run: Run, *, name: Name = None, alias: Alias = CHAMPION, registry: Registry = None) -> None:
     """List every change of an alias, newest first: who, when, why."""
     settings = run.settings(registry=registry, model_name=name)
     from pipeline.cli import render
 
-    records = [record.as_json() for record in registry_of(settings).history(settings.model_name, alias)]
-    title = f"{settings.model_name}@{alias}"
-    run.screen.result({"name": settings.model_name, "alias": alias, "history": records}, render.history(title, records))
+    model = settings.model()
+    records = [record.as_json() for record in registry_of(settings).history(model, alias)]
+    result = {"name": model, "alias": alias, "history": records}
+    run.screen.result(result, render.render_history(f"{model}@{alias}", records))
 
 
-@command("nightprice serve --model listing-price@champion")
+@command(f"nightprice serve --model {NAME}@champion")
 def serve(
     run: Run,
     *,
     model: Annotated[
-        str | None, typer.Option(metavar="REF", help="An alias is followed; a version or a folder stays.")
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="An alias is followed; a version or a folder stays (default: the contract's name@champion).",
+        ),
     ] = None,
     registry: Registry = None,
     host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen at (default: 127.0.0.1).")] = None,
@@ -323,18 +335,22 @@ def serve(
         int | None, typer.Option(min=1, max=65_535, metavar="P", help="Port to listen at (default: 8000).")
     ] = None,
     min_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas that always run (default: 1).")] = None,
-    max_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas at most (default: 1).")] = None,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="Maximum number of replicas (default: 1).")] = None,
 ) -> None:
     """Answer HTTP predictions with a model until Ctrl-C or SIGTERM. More options: NIGHTPRICE_SERVE_… variables."""
     from serve_app.deployment.run import serve
 
-    given = {"host": host, "port": port, "min_replicas": min_replicas, "max_replicas": max_replicas}
+    settings = run.settings()
     if registry is None and "NIGHTPRICE_SERVE_REGISTRY" not in os.environ:
-        registry = run.settings().registry
+        registry = settings.registry
     serve(
+        contract=settings.contract,
         model=model,
         registry=registry,
-        **given,
+        host=host,
+        port=port,
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
         say=run.screen.note,
         ready=lambda address: run.screen.result({"address": address}, f"Ready at {address}"),
     )
@@ -342,13 +358,13 @@ def serve(
 
 @command("nightprice doctor --registry s3://bucket/models")
 def doctor(run: Run, *, registry: Registry = None) -> int:
-    """Check what is installed, reachable and misconfigured, with the mend, and list the settings in force."""
+    """Check what is installed, reachable and misconfigured, say how to fix it, and list the settings in force."""
     from pipeline.cli import render
     from pipeline.cli.doctor import examine
 
-    found = examine(run.settings_file, registry)
-    run.screen.result(found, *render.examination(found))
-    return 0 if found["ok"] else 1
+    examination = examine(run.settings_file, registry)
+    run.screen.result(examination, *render.render_examination(examination))
+    return 0 if examination["ok"] else 1
 
 
 def registry_of(settings: "Settings") -> "RegisteredModels":

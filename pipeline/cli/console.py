@@ -1,6 +1,4 @@
-"""What a command shows: its result on standard output, everything else on standard error, and every error as one
-message.
-"""
+"""What a command prints: its result on standard output, all else on standard error, every error as one message."""
 
 import errno
 import json
@@ -16,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nightprice.errors import NightpriceError
+from nightprice.errors import NightpriceError, first_line
 from pipeline.cli.extras import install_line
 from pipeline.cluster.causes import causes, without_advice
 
@@ -42,14 +40,14 @@ class Screen:
     def _notes(self) -> "Console":
         return _console(sys.stderr)
 
-    def result(self, data: Mapping[str, Any], *shown: "RenderableType") -> None:
+    def result(self, data: Mapping[str, Any], *tables: "RenderableType") -> None:
         """The outcome: one JSON object for machines, or tables for people."""
         if self.as_json:
             print(json.dumps(plain(data), ensure_ascii=False, allow_nan=False), file=self.stdout, flush=True)
             return
         console = _console(self.stdout)
-        for item in shown:
-            console.print(item)
+        for table in tables:
+            console.print(table)
         self.stdout.flush()
 
     def note(self, text: str) -> None:
@@ -58,7 +56,7 @@ class Screen:
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Shows that long work goes on, with the time it takes; without a terminal one line says that it began."""
+        """Show that long work goes on, and for how long; without a terminal, one line says that it began."""
         console = self._notes
         if not console.is_terminal:
             console.print(f"{what} …", markup=False, highlight=False)
@@ -74,9 +72,9 @@ class Screen:
 
 @contextmanager
 def screen(as_json: bool) -> Iterator[Screen]:
-    """Keeps standard output for the result: libraries and Ray's processes that print there write to standard error.
+    """Keep standard output for the result: what libraries and Ray's processes print there goes to standard error.
 
-    The descriptor itself is redirected, because a child process and C code know nothing of `sys.stdout`.
+    The descriptor itself is redirected, because child processes and C code do not use `sys.stdout`.
     """
     stdout = sys.stdout
     stdout.flush()
@@ -110,7 +108,7 @@ def _console(stream: TextIO) -> "Console":
 
 
 def plain(value: Any) -> Any:
-    """A value in JSON's types: paths as text, numbers of numpy as numbers, what is no number as null.
+    """A value in JSON's types: paths as text, numbers of numpy as numbers, NaN and infinity as null.
 
     >>> plain({"roc_auc": float("nan"), "at": Path("a/b")})
     {'roc_auc': None, 'at': 'a/b'}
@@ -126,7 +124,7 @@ def plain(value: Any) -> Any:
 
 
 def report(error: BaseException, debug: bool, out: Screen) -> int:
-    """Say what went wrong, once, in a sentence; returns the exit code."""
+    """Print what went wrong, once, in a sentence; returns the exit code."""
     message, code = explain(error)
     if isinstance(error, BrokenPipeError):
         return code
@@ -156,11 +154,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     ours = [cause for cause in causes(error) if not _is_ray(cause)]
     if not ours:  # a worker that died leaves only a text, which ends with the reason
         return f"Ray failed: {_last_line(error)} {_NOTHING_LOST} `--debug` shows the whole trace.", 1
-    first_line = next((line.strip() for line in str(ours[-1]).splitlines() if line.strip()), "no message")
-    return (
-        f"Unexpected {type(ours[-1]).__name__}: {first_line.rstrip('.')}. This is a defect; `--debug` shows where.",
-        1,
-    )
+    return f"Unexpected {type(ours[-1]).__name__}: {first_line(ours[-1])}. This is a defect; `--debug` shows where.", 1
 
 
 def _last_line(error: BaseException) -> str:
@@ -176,16 +170,16 @@ def _is_ray(error: BaseException) -> bool:
 
 def _explain_missing(module: str) -> str:
     line = install_line(module)
-    mend = f"Install it: {line}" if line else f"Install it: pip install {module.partition('.')[0]}"
-    return f'This needs the Python module "{module}", which is not installed here. {mend}'
+    command = line or f"pip install {module.partition('.')[0]}"
+    return f'This needs the Python module "{module}", which is not installed here. Install it: {command}'
 
 
 def _explain_system(error: OSError) -> str:
     what = os.strerror(error.errno) if error.errno else str(error.strerror)
     where = f"{error.filename}: " if error.filename else ""
-    told = str(error.strerror or error).splitlines()[0]
-    detail = "" if error.filename or told == what else f" ({told})"
-    mends = {
+    reason = first_line(str(error.strerror or error))
+    detail = "" if error.filename or reason == what else f" ({reason})"
+    fixes = {
         errno.ENOSPC: "Free some space, or write to another place.",
         errno.EDQUOT: "Free some space, or write to another place.",
         errno.EACCES: "Ask for the right to read and write there, or name another place.",
@@ -193,4 +187,4 @@ def _explain_system(error: OSError) -> str:
         errno.EROFS: "Name a place that can be written.",
         errno.ENOENT: "Check the name.",
     }
-    return f"{where}{what}{detail}. {mends.get(error.errno or 0, '`--debug` shows where.')}"
+    return f"{where}{what}{detail}. {fixes.get(error.errno or 0, '`--debug` shows where.')}"

@@ -1,4 +1,4 @@
-"""The whole main job on generated listings: what `nightprice demo` does and shows."""
+"""The whole main job on generated rows: what `nightprice demo` does and shows."""
 
 import json
 import os
@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
-from transforms.listings.example import EXAMPLE
-
-from nightprice.errors import NightpriceError
+from nightprice.errors import NightpriceError, UsageError
 from pipeline.settings import Settings
+from pipeline.train import estimators
 from registry import CHAMPION
-from transforms.listings.generate import generate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from transforms.contract import Contract
 
 READY_SECONDS = 60.0
 ROWS = 40_000
@@ -31,76 +32,90 @@ Note = Callable[[str], None]
 
 
 def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = print) -> dict[str, Any]:
-    """Generate `rows` listings, process them, train both estimators, promote the better model, score a batch with it.
+    """Generate `rows` rows, process them, train both estimators, promote the better model, score a batch with it.
 
     `folder` then holds raw, dataset, registry, batch and scored; a second run replaces what was generated and adds
-    versions
-    to the rest. Each step is told to `note` when it is done. Ray runs already, or the first step that needs it starts
-    it.
+    versions to the rest. `note` is called with a line for each step that is done.
 
-    Returns what happened, in JSON's types; `show` draws it.
+    Returns what happened, in JSON's types; `show` renders it. Raises UsageError if the contract has no generator.
     """
     from pipeline.predict import predict
     from pipeline.process import process
     from pipeline.train.train import train
     from registry.registry import Registry
 
+    contract = settings.load_contract()
     seconds: dict[str, float] = {}
     raw, dataset, batch, scored = (str(folder / name) for name in ("raw", "dataset", "batch", "scored"))
     settings = settings.override(registry=str(folder / "registry"))
-    with _step("generate", f"{rows:,} raw listings as messy as real ones, and {BATCH_ROWS:,} to score", seconds, note):
+    generated = f"{rows:,} raw {contract.records}, mess included, and {BATCH_ROWS:,} to score"
+    with _step("generate", generated, seconds, note):
+        generate = _generator(contract)
         generate(rows, _emptied(raw), shards=SHARDS, seed=settings.seed)
         generate(BATCH_ROWS, _emptied(batch), shards=2, seed=settings.seed + 1)
     with _step("process", "every row accepted, or rejected with its reasons", seconds, note):
         processed = process(raw, dataset, settings)
-    with _step("train the baseline", "the notebook's random forest", seconds, note):
-        forest = train(dataset, estimator="random_forest", registry=settings.registry, settings=settings)
-    with _step("train", "XGBoost on all 17 features, beside the forest on the same holdout rows", seconds, note):
-        boosted = train(
-            dataset, estimator="xgboost", registry=settings.registry, settings=settings, compare=forest["model"]
-        )
-    best = max(boosted, forest, key=lambda model: model["metrics"]["roc_auc"])
+    fit = partial(train, dataset, registry=settings.registry, settings=settings)
+    with _step("train the baseline", "the notebook's model", seconds, note):
+        baseline = fit(estimator=estimators.BASELINE)
+    features = f"{estimators.DEFAULT} on all {len(contract.features)} features"
+    with _step("train", f"{features}, beside the baseline on the same held-out rows", seconds, note):
+        default = fit(estimator=estimators.DEFAULT, compare=baseline["model"])
+    best = max(default, baseline, key=lambda model: model["metrics"]["roc_auc"])
+    name, _, version = best["model"].partition("@")
     with _step("promote", f"{best['model']} is the champion", seconds, note):
-        why = f"demo: best ROC AUC on the holdout listings, {best['metrics']['roc_auc']:.4f}"
-        record = Registry(settings.registry).promote(
-            settings.model_name, best["model"].partition("@")[2], CHAMPION, why
-        )
-    champion = f"{settings.model_name}@{CHAMPION}"
+        why = f"demo: best ROC AUC on the held-out {contract.records}, {best['metrics']['roc_auc']:.4f}"
+        record = Registry(settings.registry).promote(name, version, CHAMPION, why)
+    champion = f"{name}@{CHAMPION}"
     # The service starts while the batch is scored.
-    with service(champion, settings.registry) as ask:
+    with service(champion, settings) as ask:
         with _step("predict", f"a batch with {champion}", seconds, note):
             predicted = predict(champion, batch, scored, settings)
-        with _step("serve", "one prediction over HTTP, as any client asks for it", seconds, note):
-            answer = ask(EXAMPLE)
+        with _step("serve", "one prediction over HTTP, as any client requests it", seconds, note):
+            answer = ask(contract.example)
     return {
         "folder": str(folder),
         "rows": rows,
         "seconds": seconds,
-        "dataset": {"uri": dataset} | {name: processed[name] for name in ("version", "rows", "reasons", "warnings")},
-        "models": {"notebook's forest": forest, "xgboost": boosted},
+        "dataset": {"uri": dataset} | {key: processed[key] for key in ("version", "rows", "reasons", "warnings")},
+        "models": {"the baseline": baseline, estimators.DEFAULT: default},
         "champion": {"model": best["model"], **record.as_json()},
         "report": str(best["report"]),
-        "asked": {"listing": EXAMPLE, "answer": answer},
+        "asked": {"record": dict(contract.example), "answer": answer, "label": answer[contract.label_name]},
         "scored": {"uri": scored}
-        | {name: predicted[name] for name in ("version", "rows", "reasons", "warnings", "model")},
+        | {key: predicted[key] for key in ("version", "rows", "reasons", "warnings", "model")},
+        "records": contract.records,
     }
 
 
+def _generator(contract: "Contract") -> Callable[..., dict[str, Any]]:
+    if contract.generate is None:
+        raise UsageError(
+            f'The contract "{contract.name}" has no generator, so there is nothing to demonstrate on. '
+            f"Process {contract.records} of your own: nightprice process."
+        )
+    return contract.generate
+
+
 @contextmanager
-def service(model: str, registry: str) -> Iterator[Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """A service of a model in a process of its own; gives a function that waits for it and asks it for one
+def service(model: str, settings: Settings) -> Iterator[Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """A service of a model in a process of its own; yields a function that waits until it is ready and requests one
     prediction.
     """
     address = f"http://127.0.0.1:{_free_port()}"
-    command = ["serve", "--model", model, "--registry", registry, "--port", address.rpartition(":")[2]]
+    command = ["serve", "--model", model, "--registry", settings.registry, "--port", address.rpartition(":")[2]]
+    environment = {**os.environ, "NIGHTPRICE_CONTRACT": settings.contract}
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pipeline", *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as process:
 
-        def ask(listing: Mapping[str, Any]) -> dict[str, Any]:
+        def ask(record: Mapping[str, Any]) -> dict[str, Any]:
             _wait_until_ready(address, process)
             request = Request(
-                f"{address}/v1/predict", json.dumps(listing).encode(), {"Content-Type": "application/json"}
+                f"{address}/v1/predict", json.dumps(record).encode(), {"Content-Type": "application/json"}
             )
             with urlopen(request, timeout=10) as response:
                 answer: dict[str, Any] = json.load(response)
@@ -114,9 +129,9 @@ def service(model: str, registry: str) -> Iterator[Callable[[Mapping[str, Any]],
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _wait_until_ready(address: str, service: "subprocess.Popen[bytes]") -> None:
@@ -129,49 +144,47 @@ def _wait_until_ready(address: str, service: "subprocess.Popen[bytes]") -> None:
         except OSError:
             # Not yet, or never: then its process has ended.
             if service.poll() is not None:
-                said = service.communicate()[1].decode(errors="replace").strip().splitlines()
+                lines = service.communicate()[1].decode(errors="replace").strip().splitlines()
                 raise NightpriceError(
-                    said[-1].removeprefix("Error: ") if said else "The service ended without a word."
+                    lines[-1].removeprefix("Error: ") if lines else "The service ended without a message."
                 ) from None
         time.sleep(0.1)
-    raise NightpriceError(
-        f"The service was not ready within {READY_SECONDS:.0f} s. Look for what keeps the machine busy."
-    )
+    raise NightpriceError(f"The service was not ready within {READY_SECONDS:.0f} s. Check what keeps the machine busy.")
 
 
-def show(done: Mapping[str, Any]) -> list["RenderableType"]:
-    """What `demo` returned, for people: counts, metrics side by side, where the report lies, what to type next."""
+def show(result: Mapping[str, Any]) -> list["RenderableType"]:
+    """The result of `demo` for people: counts, metrics side by side, the report's address, what to type next."""
     from rich.text import Text
 
     from pipeline.cli import render
 
-    champion = done["champion"]
-    folder = Path(done["folder"])
+    champion, records = result["champion"], result["records"]
+    folder = Path(result["folder"])
     registry = f"--registry {folder / 'registry'}"
     name = champion["model"].partition("@")[0]
-    answer = done["asked"]["answer"]
-    likely = ", ".join(f"{label} {probability:.0%}" for label, probability in answer["probabilities"].items())
+    probabilities = result["asked"]["answer"]["probabilities"]
+    likely = ", ".join(f"{label} {probability:.0%}" for label, probability in probabilities.items())
     return [
         Text("\nProcessed", style="bold underline"),
-        render.rows(done["dataset"], done["dataset"]["uri"]),
-        Text("\nTrained, and measured on listings that training never saw", style="bold underline"),
-        render.metrics({title: model["metrics"] for title, model in done["models"].items()}),
+        render.render_rows(result["dataset"], result["dataset"]["uri"]),
+        Text(f"\nTrained, and measured on {records} that training never saw", style="bold underline"),
+        render.render_metrics({title: model["metrics"] for title, model in result["models"].items()}),
         Text.assemble(("\nPromoted  ", "bold"), f"{champion['model']} as {name}@{CHAMPION}"),
-        Text.assemble(("Report    ", "bold"), done["report"]),
+        Text.assemble(("Report    ", "bold"), result["report"]),
         Text("\nScored", style="bold underline"),
-        render.rows(done["scored"], done["scored"]["uri"]),
+        render.render_rows(result["scored"], result["scored"]["uri"]),
         Text.assemble(
-            ("\nAsked over HTTP  ", "bold"),
-            "an apartment in Brooklyn for four is ",
-            (answer["price_category"], "bold"),
+            ("\nRequested over HTTP  ", "bold"),
+            "the contract's example is ",
+            (result["asked"]["label"], "bold"),
             f" ({likely})",
         ),
-        Text(f"\nDone in {sum(done['seconds'].values()):.0f} s.\n"),
-        render.next_steps(
+        Text(f"\nDone in {sum(result['seconds'].values()):.0f} s.\n"),
+        render.render_next_steps(
             *([] if shutil.which("nightprice") else [f". {os.path.relpath(Path(sys.prefix, 'bin', 'activate'))}"]),
             f"nightprice models {registry}",
             f"nightprice serve --model {name}@{CHAMPION} {registry}",
-            f"nightprice process --source YOUR_LISTINGS.csv.gz --sink {folder / 'yours'}",
+            f"nightprice process --source YOUR_ROWS.csv.gz --sink {folder / 'yours'}",
             f"nightprice train --data {folder / 'yours'} {registry}",
         ),
     ]
@@ -179,7 +192,7 @@ def show(done: Mapping[str, Any]) -> list["RenderableType"]:
 
 @contextmanager
 def _step(name: str, what: str, seconds: dict[str, float], note: Note) -> Iterator[None]:
-    """Keeps and tells how long a step took."""
+    """Records and notes how long a step took."""
     started = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - started, 1)
@@ -187,7 +200,7 @@ def _step(name: str, what: str, seconds: dict[str, float], note: Note) -> Iterat
 
 
 def _emptied(folder: str) -> Path:
-    """The folder without what an earlier run generated; anything else in it is left, and `generate` will say so."""
-    for file in Path(folder).glob("listings-*-of-*.parquet"):
+    """The folder without what an earlier run generated; for anything else in it, the generator raises UsageError."""
+    for file in Path(folder).glob("*-of-*.parquet"):
         file.unlink()
     return Path(folder)

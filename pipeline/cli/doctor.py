@@ -1,4 +1,4 @@
-"""What is installed, reachable and misconfigured on this machine, each finding with its mend."""
+"""What is installed, reachable and misconfigured on this machine, each finding with how to fix it."""
 
 import importlib.util
 import os
@@ -13,26 +13,31 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from nightprice.errors import NightpriceError
+from nightprice.machine import process_cpus
+from nightprice.ray_cluster import check_answers
+from nightprice.ray_environment import COMMON
+from nightprice.settings import setting_names
 from pipeline.cli.extras import EXTRAS
-from pipeline.settings import Settings, load_settings, setting_names
+from pipeline.settings import Settings, load_settings
 
 Status = Literal["ok", "note", "failed"]
 GIB = 2**30
 # Ray spills and logs there, and stops taking work when the disk is 95 % full.
-LEAST_FREE = 2 * GIB
-LEAST_MEMORY = 2 * GIB
-FULL = 0.95
+MIN_FREE = 2 * GIB
+MIN_MEMORY = 2 * GIB
+FULL_SHARE = 0.95
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     status: Status
-    """ok; note: works, but not everything; failed: the main job does not work."""
+    """ok; note: something does not work, or only slowly; failed: the main job does not work."""
     found: str
-    mend: str = ""
+    fix: str = ""
+    """What to do about it."""
 
 
 def examine(settings_file: Path | None = None, registry: str | None = None) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def examine(settings_file: Path | None = None, registry: str | None = None) -> d
         findings.append(Finding("settings", "failed", str(error)))
     findings += list(_ray())
     if settings:
-        findings += [_folder("cache", settings.cache_dir), _registry(settings)]
+        findings += [*_contract(settings), _folder("cache", settings.cache_dir), _registry(settings)]
     return {
         "ok": all(finding.status != "failed" for finding in findings),
         "findings": [asdict(finding) for finding in findings],
@@ -55,7 +60,7 @@ def examine(settings_file: Path | None = None, registry: str | None = None) -> d
 
 def _in_force(settings: Settings) -> dict[str, dict[str, Any]]:
     values, origins = settings.as_json(), settings.origins()
-    return {name: {"value": _value(values, name), "origin": origins[name]} for name in setting_names()}
+    return {name: {"value": _value(values, name), "origin": origins[name]} for name in setting_names(Settings)}
 
 
 def _value(values: Any, name: str) -> Any:
@@ -100,7 +105,7 @@ _DISTRIBUTIONS = {
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the parent of a dotted name is not there
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
         return False
 
 
@@ -113,8 +118,6 @@ def _version(distribution: str) -> str | None:
 
 def _ray() -> Iterator[Finding]:
     """Where Ray will run, and what would stop it there; nothing is started."""
-    from pipeline.cluster.session import ENVIRONMENT, check_answers
-
     address = os.environ.get("RAY_ADDRESS")
     if address:
         yield _attempt("ray", f"cluster at RAY_ADDRESS={address}", lambda: check_answers(address))
@@ -123,27 +126,20 @@ def _ray() -> Iterator[Finding]:
         yield _folder("ray's temporary files", Path(os.environ.get("RAY_TMPDIR", "/tmp")))
     mode = os.environ.get("RAY_AUTH_MODE")
     if (Path.home() / ".ray" / "auth_token").is_file() and mode is None and address:
-        mend = "Set RAY_AUTH_MODE=token for a cluster that asks for it, or RAY_AUTH_MODE=disabled."
         yield Finding(
             "ray's tokens",
             "note",
-            f"there is a token, but it is not used: RAY_AUTH_MODE={ENVIRONMENT['RAY_AUTH_MODE']}",
-            mend,
+            f"there is a token, but it is not used: RAY_AUTH_MODE={COMMON['RAY_AUTH_MODE']}",
+            "Set RAY_AUTH_MODE=token for a cluster that asks for it, or RAY_AUTH_MODE=disabled.",
         )
 
 
 def _this_machine() -> Finding:
-    cpus, memory = _cpus(), _memory()
+    cpus, memory = process_cpus(), _memory()
     found = f"will start on this machine: {cpus} CPUs, {memory / GIB:.1f} GiB of memory"
-    if memory < LEAST_MEMORY:
-        return Finding(
-            "ray", "note", found, "Ray ends tasks when memory runs out: 2 GiB are little, free some or join a cluster."
-        )
+    if memory < MIN_MEMORY:
+        return Finding("ray", "note", found, "Ray ends tasks when memory runs out: free some, or join a cluster.")
     return Finding("ray", "ok", found)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> int:
@@ -155,20 +151,38 @@ def _memory() -> int:
 
 
 def _folder(about: str, folder: Path) -> Finding:
-    """Whether files can be written in a folder that is there or can be made, and whether there is room."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    """Whether files can be written in a folder that exists or can be made, and whether there is room."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding(
             about,
             "failed",
             f"{folder} can't be written",
-            f"Ask for the right to write in {there}, or name another folder.",
+            f"Ask for the right to write in {existing}, or name another folder.",
         )
-    usage = shutil.disk_usage(there)
+    usage = shutil.disk_usage(existing)
     found = f"{folder}, {usage.free / GIB:.1f} GiB free"
-    if usage.free < LEAST_FREE or usage.used / usage.total > FULL:
+    if usage.free < MIN_FREE or usage.used / usage.total > FULL_SHARE:
         return Finding(about, "note", found, "Free some space: Ray takes no more work when a disk is 95 % full.")
     return Finding(about, "ok", found)
+
+
+def _contract(settings: Settings) -> Iterator[Finding]:
+    """One finding for each thing that is wrong with the contract."""
+    from transforms.contract import load_contract
+
+    try:
+        contract = load_contract(settings.contract, check=False)
+        settings.label(contract)
+    except NightpriceError as error:
+        yield Finding("contract", "failed", str(error))
+        return
+    problems = contract.problems()
+    for problem in problems:
+        yield Finding("contract", "failed", problem, f"Correct {settings.contract}.")
+    if not problems:
+        found = f"{settings.contract}: {contract.name}, version {contract.version}, {len(contract.fields)} fields"
+        yield Finding("contract", "ok", found)
 
 
 def _registry(settings: Settings) -> Finding:
@@ -181,7 +195,7 @@ def _registry(settings: Settings) -> Finding:
         return (
             folder
             if folder.status == "failed"
-            else Finding("registry", "ok", f"{uri} is not there yet; the first training makes it")
+            else Finding("registry", "ok", f"{uri} does not exist yet; the first training makes it")
         )
     try:
         names = Registry(uri, settings.cache_dir).names()

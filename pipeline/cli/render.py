@@ -1,4 +1,4 @@
-"""Results as tables for people; they hold nothing that the JSON of the same command does not."""
+"""Results as tables for people; the JSON of the same command holds everything in them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.evaluation.metrics import METRIC, METRICS, SUMMARY, Metric
 
 
-def table(
+def render_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = ()
 ) -> RenderableType:
     """A table below its title; the columns named in `numbers` are aligned to the right."""
@@ -20,13 +20,13 @@ def table(
     for name in columns:
         grid.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
     for row in rows:
-        grid.add_row(*(value if isinstance(value, Text) else escape(text(value)) for value in row))
+        grid.add_row(*(value if isinstance(value, Text) else escape(format_value(value)) for value in row))
     return Group(Text(title, style="bold"), grid)
 
 
-def text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """
-    >>> text(1234567), text(0.70346), text(None)
+    >>> format_value(1234567), format_value(0.70346), format_value(None)
     ('1,234,567', '0.7035', '–')
     """
     if value is None:
@@ -36,12 +36,12 @@ def text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def next_steps(*commands: str) -> RenderableType:
+def render_next_steps(*commands: str) -> RenderableType:
     """What to type next."""
     return Text.assemble(("Next:  ", "bold"), "\n       ".join(commands))
 
 
-def rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
+def render_rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
     """Counts of a dataset or of scored rows, and why rows were rejected."""
     counts = manifest["rows"]
     share = counts["rejected"] / counts["read"] if counts["read"] else 0.0
@@ -52,23 +52,23 @@ def rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
     if manifest["reasons"]:
         lines.append(_counts("Rejected for", manifest["reasons"]))
     if manifest.get("warnings"):
-        lines.append(_counts("Taken as missing, or noticed", manifest["warnings"]))
+        lines.append(_counts("Warnings", manifest["warnings"]))
     return Group(*lines)
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return table(title, ("reason", "rows"), ordered, numbers=("rows",))
+    return render_table(title, ("reason", "rows"), ordered, numbers=("rows",))
 
 
-def metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+def render_metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Metrics side by side, one column a model; the best of several is marked."""
-    shown = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
+    defined = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
     body = [
         (_directed(metric), *_marked([values.get(metric.key) for values in models.values()], metric.lower_is_better))
-        for metric in shown
+        for metric in defined
     ]
-    return table("Metrics", ("", *models), body, numbers=tuple(models))
+    return render_table("Metrics", ("", *models), body, numbers=tuple(models))
 
 
 def _directed(metric: Metric) -> str:
@@ -76,24 +76,26 @@ def _directed(metric: Metric) -> str:
 
 
 def _marked(values: list[Any], lower_is_better: bool) -> list[Any]:
-    there = [value for value in values if value is not None]
-    if len(there) < 2:
+    defined = [value for value in values if value is not None]
+    if len(defined) < 2:
         return values
-    best = min(there) if lower_is_better else max(there)
-    return [Text(text(value), style="bold green") if value == best else value for value in values]
+    best = min(defined) if lower_is_better else max(defined)
+    return [Text(format_value(value), style="bold green") if value == best else value for value in values]
 
 
-def evaluated(found: Mapping[str, Any]) -> list[RenderableType]:
-    """How many rows an evaluation stands on, and how good it is for every category."""
-    lines = f"on {found['rows']:,} rows" + "".join(
-        f", {count:,} not scored: {reason}" for reason, count in found["unscorable"].items() if count
+def render_evaluation(evaluation: Mapping[str, Any]) -> list[RenderableType]:
+    """How many rows an evaluation stands on, and how good it is for every label."""
+    lines = f"on {evaluation['rows']:,} rows" + "".join(
+        f", {count:,} not scored: {reason}" for reason, count in evaluation["unscorable"].items() if count
     )
     columns = ("precision", "recall", "f1", "support")
-    body = [(label, *(of[name] for name in columns)) for label, of in found["per_class"].items()]
-    return [Text(lines), "", table("Categories", ("", *columns), body, numbers=columns)]
+    body = [(label, *(of[name] for name in columns)) for label, of in evaluation["per_class"].items()]
+    return [Text(lines), "", render_table("Labels", ("", *columns), body, numbers=columns)]
 
 
-def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]) -> RenderableType:
+def render_models(
+    name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]
+) -> RenderableType:
     """All versions of a model, newest first; `aliases` by version."""
     body = [
         (
@@ -101,15 +103,15 @@ def models(name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[st
             ", ".join(aliases.get(item["version"], ())) or "",
             item["estimator"],
             *(item["metrics"].get(metric) for metric in SUMMARY),
-            moment(item["created"]),
+            format_time(item["created"]),
         )
         for item in versions
     ]
     heads = [METRIC[key].title for key in SUMMARY]
-    return table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
+    return render_table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
 
 
-def history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:
+def render_history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Every change of an alias, newest first; the first row is in force."""
     body = [
         (
@@ -117,18 +119,20 @@ def history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:
             item["action"],
             item["version"],
             item["previous"],
-            moment(item["when"]),
+            format_time(item["when"]),
             item["who"],
             item["why"],
         )
         for item in records
     ]
-    return table(name, ("no.", "change", "version", "before", "when (UTC)", "who", "why"), body, numbers=("no.",))
+    return render_table(
+        name, ("no.", "change", "version", "before", "when (UTC)", "who", "why"), body, numbers=("no.",)
+    )
 
 
-def moment(iso: Any) -> str:
+def format_time(iso: Any) -> str:
     """
-    >>> moment("2026-11-23T13:45:00.123456+00:00")
+    >>> format_time("2026-11-23T13:45:00.123456+00:00")
     '2026-11-23 13:45:00'
     """
     return str(iso)[:19].replace("T", " ")
@@ -141,24 +145,24 @@ _MARKS = {
 }
 
 
-def examination(found: Mapping[str, Any]) -> list[RenderableType]:
-    """What the doctor found, its mends in the row below, and the settings in force."""
+def render_examination(examination: Mapping[str, Any]) -> list[RenderableType]:
+    """What the doctor found, how to fix it in the row below, and the settings in force."""
     body: list[Sequence[Any]] = []
-    for item in found["findings"]:
+    for item in examination["findings"]:
         body.append((_MARKS[item["status"]], item["about"], item["found"]))
-        if item["mend"]:
-            body.append(("", "", Text(f"→ {item['mend']}", style="bold")))
-    shown: list[RenderableType] = [table("Checks", ("", "about", "found"), body)]
-    if found["settings"]:
-        settings = [(name, _toml(item["value"]), item["origin"]) for name, item in found["settings"].items()]
-        shown += ["", table("Settings in force", ("setting", "value", "from"), settings)]
-    failed = sum(item["status"] == "failed" for item in found["findings"])
+        if item["fix"]:
+            body.append(("", "", Text(f"→ {item['fix']}", style="bold")))
+    tables: list[RenderableType] = [render_table("Checks", ("", "about", "found"), body)]
+    if examination["settings"]:
+        settings = [(name, _toml(item["value"]), item["origin"]) for name, item in examination["settings"].items()]
+        tables += ["", render_table("Settings in force", ("setting", "value", "from"), settings)]
+    failed = sum(item["status"] == "failed" for item in examination["findings"])
     verdict = (
-        f"{failed} of {len(found['findings'])} checks failed."
+        f"{failed} of {len(examination['findings'])} checks failed."
         if failed
         else "Everything that the pipeline needs is there."
     )
-    return [*shown, "", Text(verdict, style="bold red" if failed else "bold green")]
+    return [*tables, "", Text(verdict, style="bold red" if failed else "bold green")]
 
 
 def _toml(value: Any) -> Text:

@@ -1,13 +1,13 @@
-"""What Ray wraps around an error, looked through."""
+"""Looking through what Ray wraps around an error."""
 
 import re
 from collections.abc import Iterator
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what caused it, innermost last; Ray keeps what a task raised in `cause`.
+    """Yield the error, then what caused it, innermost last; Ray keeps what a task raised in `cause`.
 
-    Each is given once: an error that was unwrapped is the cause of its own wrapper.
+    Each is yielded once: an error that was unwrapped is the cause of its own wrapper.
     """
     seen: set[int] = set()
     current: BaseException | None = error

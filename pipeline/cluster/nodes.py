@@ -1,5 +1,6 @@
-"""Whether every node can work. To Ray a node whose disk is full is as good as any other; what it places there
-crashes, or never starts.
+"""Whether every node can work.
+
+Ray places work on a node whose disk is full as on any other: it crashes there, or never starts.
 """
 
 import logging
@@ -15,9 +16,9 @@ from nightprice.errors import NightpriceError
 
 logger = logging.getLogger(__name__)
 
-# Longer than Ray takes to know that a node is dead (65 s by default), so that none is taken for a full one.
+# Longer than Ray takes to notice that a node is dead (65 s by default), so that a dead one is not called full.
 ANSWER_SECONDS = 90.0
-# With less, a process dies of its own log.
+# With less, a process dies when it writes its log.
 FULL_BYTES = 2**20
 # Ray's default of RAY_local_fs_capacity_threshold: with a larger share in use it spills nothing to a disk.
 SPILL_SHARE = 0.95
@@ -33,40 +34,38 @@ def check_nodes(seconds: float = ANSWER_SECONDS) -> None:
 
     Warns of a disk that Ray does not spill to: work that fits into memory needs none.
     """
-    asked = _asked(seconds)
-    if broken := _those_broken(asked, seconds):
+    probes = _probe_nodes(seconds)
+    if broken := _broken_nodes(probes, seconds):
         raise NodeError(
             f"Nothing was started: {', '.join(broken)}. Free some space on the disk of that node, or run `ray "
             "stop` there, then try again."
         )
-    for address, ref in asked:
+    for address, ref in probes:
         free, total = ray.get(ref)
         if free < (1 - SPILL_SHARE) * total:
             logger.warning("On %s only %s are free: Ray spills no objects there.", address, _share(free, total))
 
 
 def broken_nodes(seconds: float = ANSWER_SECONDS) -> list[str]:
-    """The nodes that can't work, as in "on 10.0.0.7, 10.0.0.9 the disk is full (…)", found as `check_nodes` finds
-    them.
-    """
-    return _those_broken(_asked(seconds), seconds)
+    """The nodes that can't work, as in "on 10.0.0.7, 10.0.0.9 the disk is full (…)", by the checks of `check_nodes`."""
+    return _broken_nodes(_probe_nodes(seconds), seconds)
 
 
-def _asked(seconds: float) -> list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]]:
-    """The address of each node that lives, and the task that ran there, or still has not after so many seconds."""
-    asked = {node["NodeID"]: _ask(node) for node in _nodes()}
-    if asked:  # and not a cluster that has only its head as yet
-        ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
-    # Those that have died meanwhile are no trouble any more: Ray places nothing there.
-    return [(node["NodeManagerAddress"], asked[node["NodeID"]]) for node in _nodes() if node["NodeID"] in asked]
+def _probe_nodes(seconds: float) -> list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]]:
+    """The address of each live node, and the task that ran there, or still has not after so many seconds."""
+    probes = {node["NodeID"]: _probe(node) for node in _nodes()}
+    if probes:  # a cluster may have only its head as yet
+        ray.wait(list(probes.values()), num_returns=len(probes), timeout=seconds)
+    # Nodes that have died meanwhile don't count: Ray places nothing there.
+    return [(node["NodeManagerAddress"], probes[node["NodeID"]]) for node in _nodes() if node["NodeID"] in probes]
 
 
-def _those_broken(asked: list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]], seconds: float) -> list[str]:
+def _broken_nodes(probes: list[tuple[str, "ray.ObjectRef[tuple[int, int]]"]], seconds: float) -> list[str]:
     addresses: dict[str, list[str]] = {}
-    for address, ref in asked:
-        if found := _broken(ref, seconds):
-            addresses.setdefault(found, []).append(address)
-    return [f"on {', '.join(those)} {found}" for found, those in addresses.items()]
+    for address, ref in probes:
+        if problem := _problem(ref, seconds):
+            addresses.setdefault(problem, []).append(address)
+    return [f"on {', '.join(affected)} {problem}" for problem, affected in addresses.items()]
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -74,14 +73,14 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
-def _ask(node: dict[str, Any]) -> "ray.ObjectRef[tuple[int, int]]":
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+def _probe(node: dict[str, Any]) -> "ray.ObjectRef[tuple[int, int]]":
+    on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     # The socket is in the folder that also gets Ray's logs and spilled objects.
     folder = str(Path(node["RayletSocketName"]).parent)
-    # Without CPUs, since others may use them all.
+    # Without CPUs, since other work may use them all.
     task = ray.remote(num_cpus=0, max_retries=0)(_free_and_total)
-    asked: ray.ObjectRef[tuple[int, int]] = task.options(scheduling_strategy=there).remote(folder)
-    return asked
+    probe: ray.ObjectRef[tuple[int, int]] = task.options(scheduling_strategy=on_node).remote(folder)
+    return probe
 
 
 def _free_and_total(folder: str) -> tuple[int, int]:
@@ -90,7 +89,7 @@ def _free_and_total(folder: str) -> tuple[int, int]:
     return usage.free, usage.total
 
 
-def _broken(ref: "ray.ObjectRef[tuple[int, int]]", seconds: float) -> str | None:
+def _problem(ref: "ray.ObjectRef[tuple[int, int]]", seconds: float) -> str | None:
     """What keeps a node from working, if anything does."""
     try:
         free, total = ray.get(ref, timeout=0)

@@ -1,4 +1,4 @@
-"""A model on its way to the workers: its files travel, for they may run on machines that don't see this one's disk."""
+"""A model on its way to the workers: its files travel, as workers may run on machines that do not see this disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from registry.artifact import SCORING_FILES, Artifact, artifact_of
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What of a model's folder scoring needs."""
+    """The files of a model's folder that scoring needs."""
 
     folder: Path
     contents: Mapping[str, bytes]
@@ -26,5 +26,5 @@ def ship(artifact: Artifact) -> "ray.ObjectRef[ModelFiles]":
 @lru_cache(maxsize=2)
 def shipped(files: "ray.ObjectRef[ModelFiles]") -> Artifact:
     """The model, loaded and checked once in every worker process; from memory, as a worker's disk may be full."""
-    found: ModelFiles = ray.get(files)
-    return artifact_of(found.contents, found.folder)
+    model: ModelFiles = ray.get(files)
+    return artifact_of(model.contents, model.folder)

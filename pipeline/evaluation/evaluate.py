@@ -10,10 +10,12 @@ import ray
 
 from nightprice.errors import ContractError, NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
+from pipeline.cluster.session import on_ray
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.datasets import Dataset
 from pipeline.evaluation.metrics import Counts, summary
 from pipeline.split import Split
+from pipeline.train import estimators
 from registry.artifact import Artifact
 from registry.manifest import Comparison, Evaluation
 from transforms.contract import MISSING, UNKNOWN, Contract
@@ -21,8 +23,6 @@ from transforms.encode import Encoder, Vocabulary
 from transforms.lift import distinct
 
 BATCH_ROWS = 65_536
-# What a report calls the models of an estimator that has a story; others go by their reference.
-TITLES = {"random_forest": "the baseline"}
 
 
 class EvaluationError(NightpriceError):
@@ -58,6 +58,7 @@ def evaluation_columns(contract: Contract) -> tuple[str, ...]:
     return (contract.key, *contract.features, contract.target)
 
 
+@on_ray
 def evaluate_dataset(
     artifact: Artifact, dataset: Dataset, split: Split | None = None, known: Vocabulary | None = None
 ) -> Evaluation:
@@ -117,7 +118,7 @@ def compared(others: Sequence[tuple[Artifact, Evaluation]]) -> list[Comparison]:
     """Other models on the same rows, as the manifest keeps them; `name` is for people."""
     return [
         {
-            "name": TITLES.get(other.manifest["estimator"], other.ref),
+            "name": estimators.title_of(other.manifest["estimator"]) or other.ref,
             "ref": other.ref,
             "estimator": other.manifest["estimator"],
             "rows": evaluation["rows"],

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nightprice.errors import UsageError
-from pipeline.cluster.session import ray_errors
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import evaluate_dataset
 from pipeline.evaluation.metrics import METRIC
@@ -41,9 +40,8 @@ def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, 
         )
     split = Split.of_model(challenger.manifest, challenger.folder)
     dataset = open_dataset(data or challenger.manifest["dataset"]["uri"], settings.load_contract())
-    with ray_errors():
-        new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
-        old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
+    new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
+    old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
     verdict = compare(new, old, settings.gate)
     notes = _notes(challenger, champion, dataset)
     return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)

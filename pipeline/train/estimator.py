@@ -1,6 +1,5 @@
 """What an estimator is: something that fits encoded rows on Ray Train and comes back as ONNX."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from ray.train import Checkpoint, DataConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
+from nightprice.machine import process_cpus
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import padded
 from pipeline.train.statistics import TrainingError
@@ -99,8 +99,7 @@ def _cluster_cpus() -> float:
 
 def threads(requested: int) -> int:
     """On a worker: at most as many threads as this machine has CPUs for the process."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(requested, available)
+    return min(requested, process_cpus())
 
 
 def fit(trainer: Any, watchdog: Watchdog) -> Checkpoint:

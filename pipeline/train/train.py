@@ -10,9 +10,9 @@ from typing import Any
 
 import ray
 
-from nightprice.errors import UsageError, closest
+from nightprice.errors import UsageError
 from pipeline.cluster.resources import await_workers
-from pipeline.cluster.session import ray_errors
+from pipeline.cluster.session import on_ray
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
@@ -21,6 +21,7 @@ from pipeline.settings import Settings
 from pipeline.split import Split, read_split
 from pipeline.train.encoded_rows import encoded_rows
 from pipeline.train.estimator import Estimator, Trained, TrainingRun, worker_cpus
+from pipeline.train.estimators import DEFAULT, find_estimator
 from pipeline.train.onnx_export import check_parity, with_missing
 from pipeline.train.statistics import DatasetStatistics, collect_statistics
 from pipeline.train.watchdog import Watchdog
@@ -30,7 +31,6 @@ from registry.registry import Registry
 from transforms.contract import Contract
 from transforms.encode import Encoder, Matrix
 
-ESTIMATORS = ("xgboost", "random_forest")
 # So many of the checked rows travel with the artifact: half as they are, half with missing values.
 GOLDEN_ROWS = 32
 REPORT = "report.html"
@@ -56,10 +56,11 @@ class _Run:
         return self.dataset.contract
 
 
+@on_ray
 def train(
     data: str,
     *,
-    estimator: str = "xgboost",
+    estimator: str = DEFAULT,
     workers: int = 1,
     holdout_ids: str | None = None,
     registry: str,
@@ -88,7 +89,7 @@ def train(
     dataset = open_dataset(data, contract)
     require_targets(dataset)
     labels = dataset.label.labels
-    with ray_errors(), tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
         statistics = collect_statistics(dataset.rows(training_columns(contract)), split, contract)
         statistics.check(labels, split)
@@ -104,20 +105,6 @@ def train(
 def training_columns(contract: Contract) -> tuple[str, ...]:
     """The columns of accepted rows that training reads."""
     return (contract.key, *contract.features, contract.label_name)
-
-
-def find_estimator(name: str) -> Estimator:
-    """The estimator of a name in ESTIMATORS. Raises UsageError, with the closest match, for another."""
-    # Each brings a library of its own that takes a second to import.
-    if name == "xgboost":
-        from pipeline.train.boosting import XGBoost
-
-        return XGBoost()
-    if name == "random_forest":
-        from pipeline.train.forest import RandomForest
-
-        return RandomForest()
-    raise UsageError(f'There is no estimator "{name}".{closest(name, ESTIMATORS)} Known: {", ".join(ESTIMATORS)}.')
 
 
 def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path) -> Artifact:

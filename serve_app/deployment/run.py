@@ -1,4 +1,4 @@
-"""`nightprice serve`: Ray on this machine or the cluster it is in, the application on it, and a clean end."""
+"""`nightprice serve`: starts or joins Ray, deploys the application, and ends cleanly."""
 
 import logging
 import os
@@ -8,15 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nightprice.errors import NightpriceError
+import psutil
+
+from nightprice.errors import NightpriceError, first_line
+from nightprice.ray_cluster import connect
 from registry.registry import Registry
 from serve_app.deployment import environment
-from serve_app.deployment import shared_cluster as cluster
+from serve_app.deployment.shared_cluster import deployed_on_shared_cluster
 from serve_app.options import ServeOptions, load_options, variable
 
 logger = logging.getLogger(__name__)
@@ -29,26 +32,24 @@ _LOG = "Its log is in Ray's session folder (/tmp/ray/session_latest/logs), under
 def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | None = None, **given: Any) -> None:
     """Serve until Ctrl-C or SIGTERM; `given` are options by name, None for not given.
 
-    `say` gets what people want to read, `ready` the address once a model answers. Raises NightpriceError: wrong options
-    (OptionsError), no such model, a port in use, a cluster that does not answer.
+    `say` is called with each line for people, `ready` with the address once a model answers. Raises UsageError for
+    wrong options, NightpriceError if there is no such model, a port is in use or a cluster does not answer.
     """
     options = load_options(**given)
-    # All of it, so that what is wrong is said here. Then a replica that comes later, while the registry is away,
-    # takes no requests.
-    Registry(options.registry, options.cache_dir).load(options.model)
-    options = options.model_copy(update={"model_required": True})
-    joins = os.environ.get("RAY_ADDRESS")
+    # The whole model, so that what is wrong with it is an error here. A replica that starts later, while the registry
+    # is away, then takes no requests.
+    Registry(options.registry, options.cache_dir).load(options.model_ref())
+    options = options.model_copy(update={"model": options.model_ref(), "model_required": True})
+    joins = bool(os.environ.get("RAY_ADDRESS"))
     with environment.configured(options.port) as haproxy, ExitStack() as running:
-        if joins:
-            cluster.check_answers(joins)
-        else:
+        if not joins:
             environment.check_ports(options.host, options.port, haproxy is not None)
         stopped = running.enter_context(_signals())
-        running.enter_context(_ray(joins))
+        running.enter_context(_ray())
         # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
         running.enter_context(_without_haproxy(None if joins else haproxy))
-        running.enter_context(_deployed(options, stopped, bool(joins)))
-        address = f"http://{_shown_host(options.host)}:{options.port}"
+        running.enter_context(_deployed(options, stopped, joins))
+        address = f"http://{_public_host(options.host)}:{options.port}"
         if not options.is_local and not options.api_keys:
             say(
                 f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set "
@@ -63,13 +64,12 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
 
 
 def check_cpus(options: ServeOptions, cpus: float) -> None:
-    """Raises NightpriceError if the replicas that always run would wait for CPUs for ever."""
-    wanted = options.min_replicas * options.num_cpus
-    if wanted > cpus:
+    """Raises NightpriceError if the replicas that always run would wait for CPUs without end."""
+    needed = options.min_replicas * options.num_cpus
+    if needed > cpus:
         raise NightpriceError(
-            f"{options.min_replicas} replicas of {options.num_cpus:g} CPUs need {wanted:g}, Ray has {cpus:g} on "
-            "this machine. "
-            f"Lower min_replicas or num_cpus ({variable('num_cpus')})."
+            f"{options.min_replicas} replicas of {options.num_cpus:g} CPUs need {needed:g}, Ray has {cpus:g} on this "
+            f"machine. Lower min_replicas or num_cpus ({variable('num_cpus')})."
         )
 
 
@@ -81,11 +81,11 @@ def _greeting(address: str, options: ServeOptions) -> Iterator[str]:
     yield f"  documents  {address}/docs"
     ports = {node["MetricsExportPort"] for node in ray.nodes() if node["Alive"]}
     if len(ports) == 1:
-        yield f"  metrics    http://{_shown_host(options.host)}:{ports.pop()}/metrics"
+        yield f"  metrics    http://{_public_host(options.host)}:{ports.pop()}/metrics"
     yield "  stop with Ctrl-C"
 
 
-def _shown_host(host: str) -> str:
+def _public_host(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
@@ -130,19 +130,10 @@ def _signals() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _ray(joins: str | None) -> Iterator[None]:
+def _ray() -> Iterator[None]:
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    try:
-        if joins:
-            ray.init(address=joins, **quiet)
-        else:
-            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    except Exception as error:  # what Ray raises has no base, down to Exception itself
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        where = f"at RAY_ADDRESS={joins}" if joins else "on this machine"
-        raise NightpriceError(f"Ray {where} does not start or answer: {first}") from error
+    connect(object_store_memory=OBJECT_STORE_BYTES)
     try:
         yield
     finally:
@@ -158,11 +149,11 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
 
     from serve_app.app import NAME, build
 
-    # Ray has taken SIGTERM for itself, and takes it once more when it deploys.
+    # Ray took SIGTERM for itself when it started, and does so again when it deploys.
     stopped.arm()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     http = HTTPOptions(host=options.host, port=options.port)
-    with cluster.guest(options, NAME) if joins else _alone(options):
+    with deployed_on_shared_cluster(options, NAME) if joins else _on_this_machine(options):
         try:
             ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
             ray_serve.run(build(options), name=NAME, route_prefix="/")
@@ -174,8 +165,8 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
 
 
 @contextmanager
-def _alone(options: ServeOptions) -> Iterator[None]:
-    """Around Ray Serve on a Ray of our own: afterwards it is gone."""
+def _on_this_machine(options: ServeOptions) -> Iterator[None]:
+    """Around Ray Serve on a Ray that this process started: shuts Ray Serve down afterwards."""
     import ray
     from ray import serve as ray_serve
 
@@ -187,9 +178,7 @@ def _alone(options: ServeOptions) -> Iterator[None]:
 
 
 def _within(seconds: float, end: Callable[[], None]) -> None:
-    """Let something end in good order, but not for ever: a signal to all processes at once may have ended Ray
-    before us.
-    """
+    """Wait for a clean end, so many seconds at most: a signal to all processes at once may have ended Ray already."""
     thread = threading.Thread(target=end, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -219,9 +208,9 @@ def _await_answer(options: ServeOptions, seconds: float = 60.0) -> None:
 
 
 def _cause(text: str) -> str:
-    """What we raised in a replica, out of Ray's trace."""
-    found = re.findall(r"(?:OptionsError|RegistryError|ArtifactError|NightpriceError): (.+)", text)
-    return found[-1] if found else (text.strip().splitlines() or ["no reason given"])[0]
+    """The message of our own error in a replica, out of Ray's trace."""
+    messages = re.findall(r"(?:UsageError|ContractError|RegistryError|ArtifactError|NightpriceError): (.+)", text)
+    return messages[-1] if messages else f"{first_line(text)}."
 
 
 @contextmanager
@@ -231,21 +220,15 @@ def _without_haproxy(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         if folder is not None:
-            _end_haproxy(folder)
+            _end(environment.haproxies(folder))
 
 
-def _end_haproxy(folder: Path) -> None:
-    config = f"-f {folder}/"
-    deadline = time.monotonic() + STOP_SECONDS
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        left = [
-            pid
-            for pid, command in environment.processes()
-            if config in command and "haproxy" in command.partition(" ")[0]
-        ]
-        for pid in left:
-            logger.debug("Ending HAProxy, process %d", pid)
-            os.kill(pid, signal_number)
-        while left and time.monotonic() < deadline:
-            left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
-            time.sleep(0.05)
+def _end(processes: list[psutil.Process]) -> None:
+    """End processes, at first with SIGTERM."""
+    for process in processes:
+        logger.debug("Ending HAProxy, process %d", process.pid)
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, STOP_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

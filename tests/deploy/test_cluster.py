@@ -16,6 +16,7 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import validate_config
 from ray.serve.schema import ServeDeploySchema
 
+from nightprice import ray_environment
 from serve_app.app import NAME
 from serve_app.deployment import environment
 from tests.support.cluster.config import cluster_config, node_env
@@ -72,9 +73,9 @@ def test_the_guide_keeps_replicas_on_nodes_of_the_service() -> None:
 
 
 def test_the_settings_are_those_of_the_service() -> None:
-    wanted = environment.ENVIRONMENT | environment.FAST | OF_A_CLUSTER | {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    of_the_service = ray_environment.COMMON | ray_environment.SERVE | environment.HAPROXY
 
-    assert node_env() == wanted
+    assert node_env() == of_the_service | OF_A_CLUSTER | {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
 
 
 @pytest.fixture

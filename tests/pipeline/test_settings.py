@@ -3,12 +3,15 @@
 import os
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from nightprice.errors import UsageError
-from pipeline.settings import Settings, load_settings, setting_names
-from transforms.contract import Pricing
+from nightprice.errors import ContractError, UsageError
+from nightprice.settings import setting_names
+from pipeline.evaluation.metrics import METRIC
+from pipeline.settings import Metric, Settings, load_settings
+from transforms.contract import Bands, Label
 
 
 @pytest.fixture(autouse=True)
@@ -19,22 +22,29 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def label() -> Label:
+    """The label under the settings in force."""
+    settings = load_settings()
+    return settings.label(settings.load_contract())
+
+
 def test_without_file_and_variables_all_is_default() -> None:
     settings = load_settings()
 
-    assert settings.pricing == Pricing()
+    assert label() == settings.load_contract().label == Bands((90.0, 180.0, 400.0), ("Low", "Mid", "High", "Lux"), 10.0)
+    assert settings.model() == "listing-price"
     assert set(settings.origins().values()) == {"default"}
 
 
 def test_the_file_of_the_working_directory_counts_by_itself() -> None:
     Path("nightprice.toml").write_text(
-        "seed = 3\nbins = [50, 100]\nlabels = ['a', 'b', 'c']\nminimum_price = 5\n[xgboost]\nmax_depth = 4\n"
+        "seed = 3\nbins = [50, 100]\nlabels = ['a', 'b', 'c']\nminimum = 5\n[xgboost]\nmax_depth = 4\n"
     )
 
     settings = load_settings()
 
     assert (settings.seed, settings.xgboost.max_depth) == (3, 4)
-    assert settings.pricing == Pricing((50.0, 100.0), ("a", "b", "c"), 5.0)
+    assert label() == Bands((50.0, 100.0), ("a", "b", "c"), 5.0)
     assert settings.origins()["xgboost.max_depth"] == "file nightprice.toml"
     assert settings.origins()["gate.metric"] == "default"
 
@@ -65,7 +75,7 @@ def test_a_variable_holds_a_list_with_or_without_brackets(text: str, monkeypatch
     monkeypatch.setenv("NIGHTPRICE_BINS", text)
     monkeypatch.setenv("NIGHTPRICE_LABELS", '["a", b, c, d]')
 
-    assert load_settings().pricing == Pricing((20.0, 30.0, 40.0), ("a", "b", "c", "d"))
+    assert label() == Bands((20.0, 30.0, 40.0), ("a", "b", "c", "d"), 10.0)
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +114,7 @@ def test_settings_travel_to_workers_with_their_origins(monkeypatch: pytest.Monke
         ("xgboost = 1", ["xgboost can't be 1"]),
         ("[gate]\nmetric = 'acuracy'", ["gate.metric can't be 'acuracy'", "'accuracy'"]),
         ("bins = [1, 'x', 3]", ["bins can't be 'x'", "number"]),
-        ("bins = [30, 20, 40]", ["must ascend"]),
-        ("bins = [20, 30]", ["2 bins need 3 different labels"]),
-        ("seed = ", ["mine.toml is no valid TOML"]),
+        ("seed = ", ["mine.toml is not valid TOML"]),
     ],
 )
 def test_a_wrong_file_is_one_clear_sentence(content: str, parts: list[str]) -> None:
@@ -130,8 +138,7 @@ def test_a_wrong_file_is_one_clear_sentence(content: str, parts: list[str]) -> N
         ),
         ("NIGHTPRICE_XGBOOST__MAX_DEPT", "1", ['Did you mean "NIGHTPRICE_XGBOOST__MAX_DEPTH"?']),
         ("NIGHTPRICE_SEED", "1.5", ["NIGHTPRICE_SEED: seed can't be '1.5'"]),
-        ("NIGHTPRICE_XGBOOST", "deep", ["NIGHTPRICE_XGBOOST__MAX_DEPTH=8"]),
-        ("NIGHTPRICE_LABELS", "a,a,b,c", ["NIGHTPRICE_LABELS: ", "different labels"]),
+        ("NIGHTPRICE_XGBOOST", "deep", ["NIGHTPRICE_XGBOOST__ROUNDS=…"]),
         ("NIGHTPRICE_SETTINGS", "gone.toml", ["NIGHTPRICE_SETTINGS names gone.toml", "no such file"]),
     ],
 )
@@ -146,8 +153,58 @@ def test_a_wrong_variable_is_one_clear_sentence(
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("bins = [30, 20, 40]", "must ascend"),
+        ("bins = [20, 30]", "2 bins need 3 different labels"),
+        ("labels = ['a', 'a', 'b', 'c']", "different labels"),
+        ("minimum = 100", "must ascend"),
+    ],
+)
+def test_a_label_that_does_not_fit_the_contract_names_its_origin(content: str, problem: str) -> None:
+    Path("nightprice.toml").write_text(content)
+
+    with pytest.raises(UsageError, match=rf"^file nightprice\.toml: .*{problem}"):
+        label()
+
+
+MINE = """
+from dataclasses import replace
+from transforms.listings import CONTRACT
+{name} = replace(CONTRACT, name="mine", target="{target}")
+"""
+
+
+def test_a_contract_of_ones_own_is_found_in_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("contract_of_mine.py").write_text(MINE.format(name="CONTRACT", target="price"))
+    monkeypatch.setenv("NIGHTPRICE_CONTRACT", "contract_of_mine:CONTRACT")
+
+    assert load_settings().load_contract().name == load_settings().model() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "message"),
+    [
+        ("transforms.listings:CONTRAKT", UsageError, "can't be loaded"),
+        ("no_such_module:CONTRACT", UsageError, "can't be loaded"),
+        ("transforms.listings:ROOM_TYPES", UsageError, "is a tuple"),
+        ("broken_contract:BROKEN", ContractError, 'The target "prize" is not a field'),
+    ],
+)
+def test_a_contract_that_can_not_be_used_is_one_sentence(reference: str, error: type[Exception], message: str) -> None:
+    Path("broken_contract.py").write_text(MINE.format(name="BROKEN", target="prize"))
+
+    with pytest.raises(error, match=message):
+        Settings(contract=reference).load_contract()
+
+
+def test_the_gate_decides_by_a_metric_of_the_evaluation() -> None:
+    assert set(get_args(Metric)) <= METRIC.keys()
+
+
 def test_every_setting_says_what_it_is() -> None:
-    for name in setting_names():
+    for name in setting_names(Settings):
         model: type = Settings
         *sections, last = name.split(".")
         for section in sections:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nightprice.errors import NightpriceError
+from nightprice.errors import NightpriceError, UsageError
 from serve_app.deployment.run import check_cpus
 from serve_app.http.keys import Keys
-from serve_app.options import OptionsError, ServeOptions, load_options
+from serve_app.options import ServeOptions, load_options
 
 KEY = "a-key-of-some-length"
 
@@ -37,24 +37,37 @@ def test_keys_never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"port": 0}, "port"),
         ({"min_replicas": 3, "max_replicas": 2}, "less than min_replicas"),
         ({"api_keys": "short"}, "shorter than 16"),
+        ({"api_keys": 5}, "api_keys can't be what it is"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(given: dict[str, object], said: str) -> None:
-    with pytest.raises(OptionsError, match=said.replace("?", r"\?")) as caught:
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")) as caught:
         load_options(**given)
     assert caught.value.exit_code == 2
-    assert "short\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_variable_with_a_typing_error_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIGHTPRICE_SERVE_API_KEY", KEY)
 
     with pytest.raises(
-        OptionsError, match=r'NIGHTPRICE_SERVE_API_KEY\. Did you mean "NIGHTPRICE_SERVE_API_KEYS"'
+        UsageError, match=r'NIGHTPRICE_SERVE_API_KEY\. Did you mean "NIGHTPRICE_SERVE_API_KEYS"'
     ) as caught:
         load_options()
 
     assert KEY not in str(caught.value)
+
+
+def test_the_contract_is_the_pipelines_variable_and_travels_to_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ServeOptions().arguments()["model"] == "listing-price@champion"
+
+    monkeypatch.setenv("NIGHTPRICE_CONTRACT", "mine:CONTRACT")
+
+    assert load_options(model="mine@champion").arguments()["contract"] == "mine:CONTRACT"
+    assert load_options(contract="other:CONTRACT").contract == "other:CONTRACT"
+    monkeypatch.setenv("NIGHTPRICE_SERVE_CONTRACT", "mine:CONTRACT")
+    with pytest.raises(UsageError, match="NIGHTPRICE_SERVE_CONTRACT"):
+        load_options()
 
 
 def test_relative_paths_mean_the_same_everywhere() -> None:
@@ -63,7 +76,8 @@ def test_relative_paths_mean_the_same_everywhere() -> None:
     assert ServeOptions(model="listing-price@champion").arguments()["model"] == "listing-price@champion"
     assert ServeOptions(registry="models").arguments()["registry"].startswith("/")
     assert ServeOptions(registry="s3://bucket/models").arguments()["registry"] == "s3://bucket/models"
-    assert ServeOptions(**ServeOptions().arguments()) == ServeOptions(registry=ServeOptions().arguments()["registry"])
+    arguments = ServeOptions().arguments()
+    assert ServeOptions(**arguments).arguments() == arguments
 
 
 def test_replicas_that_would_wait_for_ever_are_refused() -> None:

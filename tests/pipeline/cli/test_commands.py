@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+import nightprice
 from pipeline.cli.command import Run, _run
 from pipeline.cli.commands import app
 from pipeline.errors import GateRefused
@@ -32,6 +33,7 @@ COMMANDS = (
     "rollback",
     "models",
     "history",
+    "serve",
     "doctor",
 )
 
@@ -139,6 +141,17 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(line: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("package", ["nightprice", "pipeline"])
+def test_the_version_is_printed_wherever_it_starts(package: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", package, "--version"]
+
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert shown == nightprice.__version__
+    assert re.fullmatch(r"\d+\.\d+.*|0\+source", shown)
+
+
 def test_an_error_is_one_line_and_with_json_also_an_object() -> None:
     plain, machine, debug = (call("history", *options) for options in ([], ["--json"], ["--debug"]))
 
@@ -226,7 +239,7 @@ def test_a_folder_that_can_not_be_made_is_said() -> None:
     ("address", "said"),
     [
         ("127.0.0.1:9", "No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9 (Connection refused)"),
-        ("http://127.0.0.1:8265", "good for `ray job submit` only"),
+        ("http://127.0.0.1:8265", "which only `ray job submit` uses"),
     ],
 )
 def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, said: str) -> None:
@@ -279,6 +292,10 @@ def test_promote_rollback_and_history_tell_the_same_story(registry: Registry) ->
     assert re.search(rf"2 +promote +{SECOND} +{FIRST}", call("history").stdout)
 
 
+def test_the_newest_version_is_promoted_by_its_word(registry: Registry) -> None:
+    assert answer("promote", f"{NAME}@latest")["model"] == f"{NAME}@{SECOND}"
+
+
 def test_promoting_what_is_in_force_changes_nothing(registry: Registry) -> None:
     result = call("promote", f"{NAME}@{FIRST}")
 
@@ -300,10 +317,10 @@ def test_another_alias_in_another_registry(registry: Registry, tmp_path: Path) -
     ("line", "said"),
     [
         (f"promote {NAME}@champon", 'Did you mean "champion"?'),
-        (f"promote {NAME}", "Write NAME@ALIAS or NAME@VERSION"),
+        (f"promote {NAME}", "Write NAME@ALIAS, NAME@VERSION or NAME@latest"),
         ("history listing-prise", 'Did you mean "listing-price"?'),
         ("models --registry gone", "gone"),
-        ("rollback", "can't go back"),
+        ("rollback", "can't be rolled back"),
     ],
 )
 def test_what_the_registry_does_not_hold_is_said(line: str, said: str, registry: Registry) -> None:
@@ -401,5 +418,5 @@ def worse_than(version: str, folder: Path) -> str:
     """Publish a model of random weights that was trained, as it says, on the same rows."""
     registry = Registry("nightprice-registry")
     manifest = registry.manifest(f"{NAME}@{version}")
-    same = {key: manifest[key] for key in ("dataset", "split", "created")}
+    same: dict[str, Any] = {key: manifest[key] for key in ("dataset", "split", "created")}
     return f"{NAME}@{registry.publish(tiny_artifact(folder / 'worse', SECOND, **same), NAME)}"

@@ -12,6 +12,7 @@ from pipeline.cli.demo import BATCH_ROWS, demo, show
 from pipeline.datasets import open_dataset
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
 from registry.registry import Registry
+from transforms.listings import CONTRACT
 from transforms.listings.generate import generate
 
 ROWS = 3_000
@@ -33,7 +34,7 @@ def test_every_row_is_accounted_for(ran: tuple[dict[str, Any], list[str]]) -> No
     assert rows["read"] == ROWS == rows["accepted"] + rows["rejected"]
     assert sum(done["dataset"]["reasons"].values()) == rows["rejected"] > 0
     assert scored["read"] == BATCH_ROWS == scored["accepted"] + scored["rejected"]
-    assert open_dataset(done["dataset"]["uri"]).version == done["dataset"]["version"]
+    assert open_dataset(done["dataset"]["uri"], CONTRACT).version == done["dataset"]["version"]
 
 
 def test_the_better_model_is_champion_and_scored_the_batch(ran: tuple[dict[str, Any], list[str]]) -> None:
@@ -52,8 +53,12 @@ def test_the_service_answered_with_the_champion(ran: tuple[dict[str, Any], list[
     done, _ = ran
     answer = done["asked"]["answer"]
 
-    assert (answer["id"], answer["model"]) == (done["asked"]["listing"]["id"], done["champion"]["model"])
-    assert answer["price_category"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert (answer["id"], answer["model"]) == (done["asked"]["record"]["id"], done["champion"]["model"])
+    assert (
+        answer["price_category"]
+        == done["asked"]["label"]
+        == max(answer["probabilities"], key=answer["probabilities"].get)
+    )
 
 
 def test_people_see_counts_reasons_metrics_report_and_what_to_type(ran: tuple[dict[str, Any], list[str]]) -> None:
@@ -76,7 +81,7 @@ def test_people_see_counts_reasons_metrics_report_and_what_to_type(ran: tuple[di
         "price:missing",
         "accuracy",
         "xgboost",
-        "notebook's forest",
+        "the baseline",
         done["report"],
         "nightprice process",
     ):
@@ -90,3 +95,14 @@ def test_files_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an empty folder"):
         demo(tmp_path, SMALL, rows=ROWS)
     assert (tmp_path / "raw" / "mine.csv").read_text() == "precious"
+
+
+def test_a_contract_without_a_generator_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "quiet_contract.py").write_text(
+        "from dataclasses import replace\nfrom transforms.listings import CONTRACT\n"
+        "QUIET = replace(CONTRACT, generate=None)\n"
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(tmp_path)
+        with pytest.raises(UsageError, match='"listing-price" has no generator'):
+            demo(tmp_path / "made", SMALL.override(contract="quiet_contract:QUIET"))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from nightprice.settings import setting_names
 from pipeline.cli.commands import app
 from pipeline.cli.doctor import examine
 from pipeline.cli.extras import EXTRAS
-from pipeline.settings import setting_names
+from pipeline.settings import Settings
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -28,7 +29,7 @@ def test_a_sound_machine_passes_and_nothing_is_made(tmp_path: Path) -> None:
 
     assert found["ok"], found
     assert about(found, "extra pipeline")["status"] == "ok"
-    assert "not there yet" in about(found, "registry")["found"]
+    assert "does not exist yet" in about(found, "registry")["found"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -38,7 +39,7 @@ def test_all_settings_are_listed_with_value_and_origin(monkeypatch: pytest.Monke
 
     settings = examine(registry="elsewhere")["settings"]
 
-    assert list(settings) == list(setting_names())
+    assert list(settings) == list(setting_names(Settings))
     assert settings["seed"] == {"value": 7, "origin": "NIGHTPRICE_SEED"}
     assert settings["gate.metric"] == {"value": "accuracy", "origin": "file nightprice.toml"}
     assert settings["registry"] == {"value": "elsewhere", "origin": "command line"}
@@ -63,6 +64,34 @@ def test_a_cluster_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) -
     assert "unset it" in about(found, "ray")["found"]
 
 
+BROKEN = """
+from dataclasses import replace
+from transforms.listings import CONTRACT
+MINE = replace(CONTRACT, target="prize", baseline=("bedroom",))
+"""
+
+
+def test_each_thing_wrong_with_the_contract_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = about(examine(), "contract")
+    Path("doctors_contract.py").write_text(BROKEN)
+    monkeypatch.setenv("NIGHTPRICE_CONTRACT", "doctors_contract:MINE")
+
+    examination = examine()
+
+    wrong = [finding for finding in examination["findings"] if finding["about"] == "contract"]
+    assert (sound["status"], "listing-price" in sound["found"]) == ("ok", True)
+    assert not examination["ok"]
+    assert [finding["status"] for finding in wrong] == ["failed"] * len(wrong)
+    assert 'The target "prize" is not a field. Did you mean "price"?' in wrong[0]["found"]
+    assert any('The baseline names "bedroom"' in finding["found"] for finding in wrong)
+
+
+def test_a_label_that_does_not_fit_the_contract_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTPRICE_BINS", "30,20,40")
+
+    assert about(examine(), "contract")["found"].startswith("NIGHTPRICE_BINS: ")
+
+
 @pytest.mark.parametrize("what", ["registry", "cache"])
 def test_a_place_that_can_not_be_written_fails(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("")
@@ -72,7 +101,7 @@ def test_a_place_that_can_not_be_written_fails(what: str, monkeypatch: pytest.Mo
 
     assert found["status"] == "failed"
     assert "file/below can't be written" in found["found"]
-    assert found["mend"]
+    assert found["fix"]
 
 
 def test_a_registry_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:

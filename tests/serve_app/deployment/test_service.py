@@ -21,7 +21,7 @@ from transforms.listings.example import EXAMPLE
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
-from serve_app.deployment.environment import haproxy_binary, processes
+from serve_app.deployment.environment import haproxy_binary
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.s3_server import serving
@@ -127,7 +127,7 @@ def test_a_broken_version_changes_nothing_but_what_is_said(service: Service, reg
     assert {status for status, _ in load.answers} == {200}
     assert (model["model"], model["last_swap"]["version"], model["last_swap"]["previous"]) == (A, THIRD, FIRST)
     assert "model.onnx has changed" in model["last_swap"]["error"]
-    registry.promote(NAME, FIRST, "champion", "mended")
+    registry.promote(NAME, FIRST, "champion", "fixed")
 
 
 def test_while_the_registry_is_away_it_serves(service: Service, registry: Registry) -> None:
@@ -294,7 +294,8 @@ def test_they_end_and_leave_nothing(service: Service, second: Second) -> None:
         assert ended.stop(number) == 0
 
         assert psutil.wait_procs(below, timeout=20)[1] == []
-        assert [command for _, command in processes() if f"haproxy-{ended.port}-" in command] == []
+        commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        assert [command for command in commands if f"haproxy-{ended.port}-" in command] == []
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             again.bind(("127.0.0.1", ended.port))
@@ -314,7 +315,7 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
         ("model.onnx has changed", 1, {"model": damaged}, {}),
         ("has the model format 99", 1, {"model": newer["format"]}, {}),
         ("was trained on contract 99", 1, {"model": newer["contract_version"]}, {}),
-        ("no address of this machine", 1, {"registry": registry.uri, "host": "192.0.2.99"}, {}),
+        ("not an address of this machine", 1, {"registry": registry.uri, "host": "192.0.2.99"}, {}),
         ("No Ray cluster answers", 1, {"registry": registry.uri}, {"RAY_ADDRESS": f"127.0.0.1:{closed}"}),
         ("poll_seconds", 2, {"registry": registry.uri, "poll_seconds": 0}, {}),
         ('Did you mean "NIGHTPRICE_SERVE_PORT"', 2, {"registry": registry.uri}, {"NIGHTPRICE_SERVE_PROT": "1"}),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from nightprice.ray_environment import configure_pipeline
 from pipeline.cli import commands as cli
-from pipeline.cluster import session
 
 
 def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
@@ -30,7 +30,7 @@ def wait_at_gate(block: pa.Table, gate: Path) -> Iterator[pa.Table]:
 
 
 def main(gate: str) -> None:
-    session.configure_environment()
+    configure_pipeline()
     from pipeline.cluster.arrow_tasks import map_tables
     from pipeline.io import Address, Columns, Source, Store, parse_address, read, register
     from pipeline.io.files import read as read_module

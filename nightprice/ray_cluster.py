@@ -1,0 +1,93 @@
+"""Joining a Ray cluster, or starting Ray on this machine; what goes wrong is one sentence."""
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from nightprice.errors import NightpriceError, first_line
+
+
+def connect(**local: Any) -> None:
+    """Join the cluster of `RAY_ADDRESS`, or start Ray on this machine with the arguments `local` of `ray.init`.
+
+    Raises NightpriceError if the cluster does not answer, or Ray does not start.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_answers(address)
+    import ray
+
+    place = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
+    try:
+        with _held_back_stderr():
+            ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray's errors have no common base but Exception
+        raise NightpriceError(_not_started(address, first_line(error))) from error
+
+
+def _not_started(address: str | None, reason: str) -> str:
+    if address:
+        return (
+            f"Ray at RAY_ADDRESS={address} does not answer: {reason}. Start it, correct RAY_ADDRESS, or unset it to "
+            "run on this machine alone."
+        )
+    # Ray gives its own processes 30 s.
+    return (
+        f"Ray does not start on this machine: {reason}. Try again when it is less busy; Ray's logs are in "
+        "/tmp/ray/session_latest/logs."
+    )
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Show what is written to descriptor 2 only after a failure: Ray's core announces its log level there."""
+    with tempfile.TemporaryFile() as written, open(os.dup(2), "wb") as screen:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            screen.write(written.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen.fileno(), 2)
+
+
+def check_answers(address: str, seconds: float = 3.0) -> None:
+    """Raise NightpriceError unless something listens at a cluster's address: Ray itself would try for two minutes.
+
+    Addresses without host and port, such as "auto", are left to Ray.
+    """
+    host, port = _host_and_port(address)
+    if host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=seconds).close()
+    except OSError as error:
+        raise NightpriceError(
+            f"No Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}). Start one there with "
+            "`ray start --head`, correct RAY_ADDRESS, or unset it to run on this machine alone."
+        ) from error
+
+
+def _host_and_port(address: str) -> tuple[str | None, int | None]:
+    parts = urlsplit(address if "://" in address else f"ray-gcs://{address}")
+    if parts.scheme in ("http", "https"):
+        raise NightpriceError(
+            f"RAY_ADDRESS={address} is the address of the dashboard, which only `ray job submit` uses. Set it to "
+            "HOST:6379 of the head node."
+        )
+    try:
+        return parts.hostname, parts.port
+    except ValueError as error:
+        raise NightpriceError(
+            f"RAY_ADDRESS={address} is not an address: {error}. Write HOST:PORT, as in 10.0.0.5:6379."
+        ) from error
