@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measure import Measured, begin, finish, report, run_measured, save
-from transforms.listings import CONTRACT
+from transforms.listings import PRICE_BANDS
 
 CPUS = 2
 # Enough for every worker to have run some of it before.
@@ -81,7 +81,7 @@ def run_polars(source: Path, out: Path) -> None:
     from benchmarks.peers import polars
 
     started = begin()
-    accepted, rejected = polars(source, out, CONTRACT.label)
+    accepted, rejected = polars(source, out, PRICE_BANDS)
     finish(started, accepted=accepted, rejected=rejected)
 
 

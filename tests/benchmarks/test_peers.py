@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.peers import notebook, polars
 from transforms.clean import CleanedTable, clean
-from transforms.listings import CONTRACT
+from transforms.listings import CONTRACT, PRICE_BANDS
 from transforms.listings.generate import generate
 
 ROWS = 6_000
@@ -30,14 +30,14 @@ def ours(raw: Path) -> CleanedTable:
 
 
 def test_polars_accepts_the_same_rows_with_the_same_values(raw: Path, ours: CleanedTable, tmp_path: Path) -> None:
-    counts = polars(raw, tmp_path, CONTRACT.label)
+    counts = polars(raw, tmp_path, PRICE_BANDS)
     theirs = pq.read_table(tmp_path / "accepted.parquet").cast(ours.accepted.schema)
     assert counts == (len(ours.accepted), len(ours.rejected))
     assert _sorted(theirs).equals(_sorted(ours.accepted))
 
 
 def test_polars_rejects_for_the_same_reasons(raw: Path, ours: CleanedTable, tmp_path: Path) -> None:
-    polars(raw, tmp_path, CONTRACT.label)
+    polars(raw, tmp_path, PRICE_BANDS)
     theirs = pq.read_table(tmp_path / "rejected.parquet")["reasons"].to_pylist()
     assert Counter(map(tuple, theirs)) == Counter(map(tuple, ours.rejected["reasons"].to_pylist()))
 
@@ -65,7 +65,7 @@ def test_polars_reads_prices_as_we_do(price: str, tmp_path: Path) -> None:
     table = table.set_column(table.schema.get_field_index("price"), "price", pa.array([price]))
     pq.write_table(table, tmp_path / "changed" / "listings.parquet")
     expected = clean(table, CONTRACT, CONTRACT.label)
-    polars(tmp_path / "changed", tmp_path, CONTRACT.label)
+    polars(tmp_path / "changed", tmp_path, PRICE_BANDS)
     assert pq.read_table(tmp_path / "accepted.parquet")["price"].to_pylist() == expected.accepted["price"].to_pylist()
 
 

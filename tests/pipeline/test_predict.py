@@ -19,9 +19,10 @@ from pipeline.settings import Settings
 from registry.errors import RegistryError
 from registry.registry import Registry
 from tests.support.raw_listings import listing, write_csv
+from tests.support.reference_clean import clean_row
 from tests.support.tiny_model import tiny_artifact
-from transforms.contract import clean_row
-from transforms.encode import encode_record
+from transforms.encode import Encoder
+from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -37,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_every_row_is_scored_or_rejected(tmp_path: Path, settings: Settings) -> None:
     artifact = Registry(settings.registry).load("listing-price@champion")
-    known = next(iter(artifact.vocabulary.neighbourhood))
+    known = next(iter(artifact.vocabulary["neighbourhood"]))
     good = [
         listing(number, neighbourhood_group_cleansed=known, accommodates=str(number), price=None)
         for number in range(1, 6)
@@ -56,7 +57,9 @@ def test_every_row_is_scored_or_rejected(tmp_path: Path, settings: Settings) -> 
     scored = pq.read_table(tmp_path / "scored" / "versions" / manifest["version"] / "accepted").sort_by("id")
     assert scored["model"].to_pylist() == [artifact.ref] * 5
     for row, raw in zip(scored.to_pylist(), good, strict=True):
-        alone = artifact.predict(encode_record(clean_row(raw).record, artifact.vocabulary)[None])[0]
+        alone = artifact.predict(Encoder(CONTRACT, artifact.vocabulary).record(clean_row(raw, CONTRACT).record)[None])[
+            0
+        ]
         batch = np.array([row[f"probability_{label}"] for label in artifact.labels], np.float32)
         assert batch.tobytes() == alone.tobytes()
         assert row["price_category"] == artifact.labels[int(alone.argmax())]
@@ -70,7 +73,7 @@ class Other:
 
 
 def test_one_free_cpu_is_enough(tmp_path: Path, settings: Settings) -> None:
-    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary["neighbourhood"]))
     source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
     other: Any = ray.remote(num_cpus=3)(Other).remote()
     assert ray.get(other.is_there.remote())
@@ -83,7 +86,7 @@ def test_one_free_cpu_is_enough(tmp_path: Path, settings: Settings) -> None:
 
 
 def test_a_source_without_prices_can_be_scored(tmp_path: Path, settings: Settings) -> None:
-    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary["neighbourhood"]))
     path = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
     header, row = path.read_text().splitlines()
     path.write_text(f"{header.removesuffix(',price')}\n{row.removesuffix(',$75.00')}\n")
@@ -109,7 +112,7 @@ def test_an_alias_that_is_not_there_is_named(tmp_path: Path, settings: Settings)
 
 
 def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings) -> None:
-    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary.neighbourhood))
+    known = next(iter(Registry(settings.registry).load("listing-price@champion").vocabulary["neighbourhood"]))
     source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed=known)])
     manifest = predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
 

@@ -28,12 +28,13 @@ from pipeline.versions import new_version
 from tests.support.paths import ROOT
 from tests.support.raw_listings import listing, table_of, write_csv, write_shards
 from tests.support.waiting import until
+from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def ids(dataset: Path) -> list[int]:
-    return sorted(row["id"] - 2**60 for row in open_dataset(str(dataset)).rows(["id"]).take_all())
+    return sorted(row["id"] - 2**60 for row in open_dataset(str(dataset), CONTRACT).rows(["id"]).take_all())
 
 
 def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
 
     process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
-    prices = open_dataset(str(tmp_path / "dataset")).rows(["price", "price_category"]).take_all()
+    prices = open_dataset(str(tmp_path / "dataset"), CONTRACT).rows(["price", "price_category"]).take_all()
     assert sorted(prices, key=lambda row: row["price"]) == [
         {"price": 1234.0, "price_category": "Lux"},
         {"price": 12345.0, "price_category": "Lux"},
@@ -87,7 +88,7 @@ def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_pa
     ) as caught:
         process(str(tmp_path / "bad.csv"), str(sink), Settings())
 
-    assert open_dataset(str(sink)).version == live["version"]
+    assert open_dataset(str(sink), CONTRACT).version == live["version"]
     kept = str(caught.value).partition("kept at ")[2].partition(";")[0]
     assert pq.read_table(kept).num_rows == 2
     assert not (Path(kept).parent / "accepted").exists()
@@ -109,7 +110,7 @@ def test_a_source_without_use_leaves_nothing_live(
         process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
     with pytest.raises(StoreError, match="is not a processed dataset"):
-        open_dataset(str(tmp_path / "dataset"))
+        open_dataset(str(tmp_path / "dataset"), CONTRACT)
 
 
 def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_a_driver_killed_mid_run_leaves_the_live_version_and_the_next_run_works(
         driver.kill()
         driver.communicate()
 
-    assert open_dataset(str(sink)).version == live["version"]
+    assert open_dataset(str(sink), CONTRACT).version == live["version"]
     assert ids(sink) == list(range(50))
     process(str(raw), str(sink), Settings())
     assert ids(sink) == list(range(200))

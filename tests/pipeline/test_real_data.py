@@ -62,7 +62,7 @@ def test_new_york_is_what_the_notebook_made_of_it_and_more(tmp_path: Path) -> No
 
     assert manifest["rows"] == {"read": 31_841, "accepted": 31_841, "rejected": 0}
     columns = ["id", "price", "bathrooms", CONTRACT.label_name, *NOTEBOOK]
-    mine = pa.Table.from_pylist(open_dataset(str(tmp_path / "dataset")).rows(columns).take_all())
+    mine = pa.Table.from_pylist(open_dataset(str(tmp_path / "dataset"), CONTRACT).rows(columns).take_all())
     theirs = pyarrow.csv.read_csv(NEW_YORK / "processed_by_notebook.csv.gz")
     mine, theirs = mine.sort_by("id"), theirs.sort_by("id")
     assert mine["price"].to_pylist() == theirs["price"].to_pylist()
@@ -96,7 +96,7 @@ def test_no_amenity_of_the_notebook_is_missed(city: str) -> None:
 def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
     process(str(TEST_DATA / "hong-kong_2021-07-13.listings.csv.gz"), str(tmp_path / "dataset"), Settings())
 
-    prices = [row["price"] for row in open_dataset(str(tmp_path / "dataset")).rows(["price"]).take_all()]
+    prices = [row["price"] for row in open_dataset(str(tmp_path / "dataset"), CONTRACT).rows(["price"]).take_all()]
 
     assert max(prices) == 84_042
     assert sum(price >= 1_000 for price in prices) == 938

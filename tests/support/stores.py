@@ -21,6 +21,7 @@ from pipeline.datasets import open_dataset
 from pipeline.io import Columns, exactly, read
 from tests.support.bigquery_server import PROJECT, Warehouse
 from tests.support.postgres_server import Server
+from transforms.listings import CONTRACT
 
 
 def rows_at(uri: str, columns: Columns) -> ray.data.Dataset:
@@ -43,11 +44,13 @@ class Store:
 
     def accepted(self, columns: list[str]) -> list[dict[str, Any]]:
         assert self.sink
-        return sorted(open_dataset(self.sink).rows(columns).take_all(), key=lambda row: int(row["id"]))
+        return sorted(open_dataset(self.sink, CONTRACT).rows(columns).take_all(), key=lambda row: int(row["id"]))
 
     def rejected(self, columns: list[str]) -> list[dict[str, Any]]:
         assert self.sink
-        rows = read(open_dataset(self.sink).rejected, exactly(*columns)).rows.select_columns(columns).take_all()
+        rows = (
+            read(open_dataset(self.sink, CONTRACT).rejected, exactly(*columns)).rows.select_columns(columns).take_all()
+        )
         # Stores without lists hold them as JSON text.
         return [
             row | {"reasons": json.loads(row["reasons"]) if isinstance(row["reasons"], str) else list(row["reasons"])}

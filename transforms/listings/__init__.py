@@ -16,6 +16,9 @@ from transforms.readers import integer, number, text
 
 # In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
 ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
+# (…, 90] Low, (90, 180] Mid, (180, 400] High, above that Lux. The notebook's open lower bound lost every price of
+# exactly the minimum; here it belongs to the first category.
+PRICE_BANDS = Bands(bins=(90.0, 180.0, 400.0), labels=("Low", "Mid", "High", "Lux"), minimum=10.0)
 
 
 def _amenity(name: str, description: str) -> Field:
@@ -87,9 +90,7 @@ CONTRACT = Contract(
     ),
     key="id",
     target="price",
-    # (…, 90] Low, (90, 180] Mid, (180, 400] High, above that Lux. The notebook's open lower bound lost every price of
-    # exactly the minimum; here it belongs to the first category.
-    label=Bands(bins=(90.0, 180.0, 400.0), labels=("Low", "Mid", "High", "Lux"), minimum=10.0),
+    label=PRICE_BANDS,
     label_column="price_category",
     lists=(
         ListColumn(

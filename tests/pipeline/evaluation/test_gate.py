@@ -7,15 +7,15 @@ import pytest
 
 from nightprice.errors import UsageError
 from pipeline.evaluation.gate import compare, decide
-from pipeline.settings import GateSettings
+from pipeline.settings import GateSettings, Settings
 from registry.artifact import Artifact, load_artifact
 from tests.support.accepted_listings import VERSION, accepted_listings, write_dataset
 from tests.support.tiny_model import FIRST, SECOND, tiny_artifact
 from transforms.listings import CONTRACT
 
 
-def evaluation(rows: int = 100, *, unscorable: dict[str, int] | None = None, **metrics: Any) -> Any:
-    return {"rows": rows, "metrics": metrics, "unscorable": unscorable or {}}
+def evaluation(unscorable: Any = None, **metrics: Any) -> Any:
+    return {"rows": 100, "metrics": metrics, "unscorable": unscorable or {}}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def evaluation(rows: int = 100, *, unscorable: dict[str, int] | None = None, **m
 )
 def test_better_depends_on_the_metric(metric: Any, challenger: float, champion: float, promote: bool) -> None:
     decision = compare(
-        evaluation(100, **{metric: challenger}), evaluation(100, **{metric: champion}), GateSettings(metric=metric)
+        evaluation(**{metric: challenger}), evaluation(**{metric: champion}), GateSettings(metric=metric)
     )
     assert decision.promote is promote
     assert f"{metric} {challenger:.4f} against {champion:.4f} on the same 100 holdout rows" in decision.reason
@@ -72,26 +72,26 @@ def model(folder: Path, version: str, seed: int, data: str, **manifest: Any) -> 
 
 
 def test_the_first_model_is_promoted(tmp_path: Path) -> None:
-    decision = decide(model(tmp_path, FIRST, 0, "nowhere"), None, GateSettings())
+    decision = decide(model(tmp_path, FIRST, 0, "nowhere"), None, Settings())
     assert decision.promote
     assert "no champion yet" in decision.reason
 
 
 def test_the_champion_does_not_replace_itself(tmp_path: Path) -> None:
     champion = model(tmp_path, FIRST, 0, "nowhere")
-    assert not decide(champion, champion, GateSettings()).promote
+    assert not decide(champion, champion, Settings()).promote
 
 
 def test_models_with_different_bins_are_not_compared(tmp_path: Path) -> None:
-    other = model(tmp_path, SECOND, 1, "nowhere", pricing=CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json())
+    other = model(tmp_path, SECOND, 1, "nowhere", label=CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json())
     with pytest.raises(UsageError, match="different bins or labels"):
-        decide(other, model(tmp_path, FIRST, 0, "nowhere"), GateSettings())
+        decide(other, model(tmp_path, FIRST, 0, "nowhere"), Settings())
 
 
 def test_both_are_evaluated_on_the_challengers_holdout(ray_session: None, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", accepted_listings(500))
     one, other = model(tmp_path, FIRST, 0, data), model(tmp_path, SECOND, 1, data)
-    there, back = decide(one, other, GateSettings()), decide(other, one, GateSettings())
+    there, back = decide(one, other, Settings()), decide(other, one, Settings())
     assert there.promote is not back.promote
     assert there.challenger == back.champion
     assert there.challenger is not None
@@ -102,11 +102,11 @@ def test_models_that_know_different_places_are_compared_where_both_can_score(ray
     listings = accepted_listings(500)
     data = write_dataset(tmp_path / "data", listings)
     whole = model(tmp_path, FIRST, 0, data)
-    vocabulary = whole.vocabulary.as_json()
+    vocabulary = whole.vocabulary
     places = {name: code for name, code in vocabulary["neighbourhood"].items() if name != "Brooklyn"}
     narrow = model(tmp_path, SECOND, 1, data, vocabulary={**vocabulary, "neighbourhood": places})
 
-    wider, narrower = decide(whole, narrow, GateSettings()), decide(narrow, whole, GateSettings())
+    wider, narrower = decide(whole, narrow, Settings()), decide(narrow, whole, Settings())
 
     assert wider.challenger is not None
     assert wider.champion is not None
@@ -119,6 +119,6 @@ def test_models_that_know_different_places_are_compared_where_both_can_score(ray
 def test_the_record_says_what_weakens_the_comparison(ray_session: None, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", accepted_listings(300), version="20270101T000000Z-cccccc")
     champion = model(tmp_path, FIRST, 0, data, split={"kind": "hash", "holdout_share": 0.1})
-    reason = decide(model(tmp_path, SECOND, 1, data), champion, GateSettings()).reason
+    reason = decide(model(tmp_path, SECOND, 1, data), champion, Settings()).reason
     assert "the dataset is now at 20270101T000000Z-cccccc" in reason
     assert "may have learned from some of these rows" in reason

@@ -78,7 +78,7 @@ def model() -> dict[str, Any]:
             "property_type": {},
             "room_type": {"Private room": 2},
         },
-        "pricing": {"bins": [90, 180, 400], "labels": LABELS, "minimum": 10},
+        "label": {"kind": "bands", "bins": [90, 180, 400], "labels": LABELS, "minimum": 10},
         "labels": LABELS,
         "contract_version": 1,
         "metrics": metrics,
@@ -142,7 +142,7 @@ def dataset() -> dict[str, Any]:
             {"path": "postgresql://db"},
         ],
         "contract_version": 1,
-        "pricing": {"bins": [90, 180, 400], "labels": LABELS, "minimum": 10},
+        "label": {"kind": "bands", "bins": [90, 180, 400], "labels": LABELS, "minimum": 10},
         "settings": {"max_rejected": 0.2},
         "code_version": "0.1.0+abc",
         "libraries": {"pyarrow": "21.0.0"},
@@ -291,7 +291,7 @@ def test_texts_from_data_stay_texts() -> None:
     data["reasons"][HOSTILE] = 1
     for part in (manifest["evaluation"], manifest):
         part["labels"] = [*LABELS[:3], HOSTILE]
-    manifest["pricing"]["labels"] = manifest["labels"]
+    manifest["label"]["labels"] = manifest["labels"]
     manifest["evaluation"]["per_class"][HOSTILE] = manifest["evaluation"]["per_class"].pop("Lux")
     manifest["evaluation"]["majority"]["label"] = HOSTILE
 
@@ -333,7 +333,7 @@ def test_style_knows_dark_screens_and_paper() -> None:
     assert "@media print" in style
 
 
-@pytest.mark.parametrize("part", ["comparison", "importance", "pricing", "created", "split", "libraries"])
+@pytest.mark.parametrize("part", ["comparison", "importance", "created", "split", "libraries"])
 @pytest.mark.parametrize("empty", [True, False])
 def test_optional_parts_of_a_model_may_be_missing(part: str, empty: bool) -> None:
     manifest = model()
@@ -400,7 +400,12 @@ def test_any_number_of_categories(number: int) -> None:
     manifest = copy.deepcopy(model())
     labels = [f"A rather long category {i}" for i in range(number)]
     evaluation = manifest["evaluation"]
-    manifest["pricing"] = {"bins": [100 * (i + 1) for i in range(number - 1)], "labels": labels, "minimum": 10}
+    manifest["label"] = {
+        "kind": "bands",
+        "bins": [100 * (i + 1) for i in range(number - 1)],
+        "labels": labels,
+        "minimum": 10,
+    }
     manifest["labels"] = evaluation["labels"] = labels
     evaluation["confusion"] = [[10 * i + j for j in range(number)] for i in range(number)]
     evaluation["per_class"] = {label: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9} for label in labels}

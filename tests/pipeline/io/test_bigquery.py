@@ -14,7 +14,8 @@ from pipeline.io.bigquery.staging import BigQueryStaging
 from pipeline.manifests import DatasetManifest
 from tests.support.bigquery_server import PROJECT, Warehouse
 from tests.support.stores import rows_at
-from transforms.clean import REJECTED_SCHEMA
+from transforms.clean import rejected_schema
+from transforms.listings import CONTRACT
 
 Dataset = tuple[Warehouse, str]
 ROWS = pa.table({"id": pa.array([1, 2**53 + 1, None], pa.int64()), "name": ["a", None, "c"]})
@@ -35,7 +36,7 @@ def manifest(version: str) -> DatasetManifest:
 @pytest.fixture
 def staging(bigquery: Dataset) -> BigQueryStaging:
     made = BigQueryStaging(parse(f"bigquery://{PROJECT}/{bigquery[1]}.listings"), VERSION)
-    made.start(REJECTED_SCHEMA)
+    made.start(rejected_schema(CONTRACT))
     made.create(ACCEPTED, ROWS.schema)
     return made
 
@@ -74,7 +75,7 @@ def test_the_transaction_is_all_or_nothing(bigquery: Dataset, staging: BigQueryS
     warehouse, dataset = bigquery
     staging.publish(manifest("1"), [staging.write(ACCEPTED, ROWS, "000001-0000")])
     other = BigQueryStaging(parse(f"bigquery://{PROJECT}/{dataset}.listings"), "20261123T134500Z-4d5e6f")
-    other.start(REJECTED_SCHEMA)
+    other.start(rejected_schema(CONTRACT))
     other.create(ACCEPTED, pa.schema([("id", pa.int64()), ("new", pa.string())]))
     with pytest.raises(StoreError, match="no column named new"):
         other.publish(manifest("2"), [])
@@ -122,7 +123,7 @@ def test_a_table_of_somebody_else_is_never_replaced(bigquery: Dataset) -> None:
     warehouse, dataset = bigquery
     warehouse.create(f"{PROJECT}.{dataset}.listings", [{"name": "id", "type": "INTEGER"}])
     with pytest.raises(StoreError, match="was not written by nightprice"):
-        BigQueryStaging(parse(f"bigquery://{PROJECT}/{dataset}.listings"), VERSION).start(REJECTED_SCHEMA)
+        BigQueryStaging(parse(f"bigquery://{PROJECT}/{dataset}.listings"), VERSION).start(rejected_schema(CONTRACT))
 
 
 def test_no_rights(bigquery: Dataset) -> None:
@@ -133,7 +134,7 @@ def test_no_rights(bigquery: Dataset) -> None:
     with pytest.raises(StoreError, match=r"Permission denied\. Ask for the roles"):
         rows_at(uri, exactly("id"))
     with pytest.raises(StoreError, match=r"Permission denied\. Ask for the roles"):
-        write(parse_address(uri), nothing, REJECTED_SCHEMA, "id").__enter__()
+        write(parse_address(uri), nothing, rejected_schema(CONTRACT), "id").__enter__()
 
 
 def test_a_dataset_that_is_not_there(bigquery_server: Warehouse) -> None:

@@ -22,12 +22,12 @@ from pipeline.io.files.locate import check_apart, find_files
 from tests.support.raw_listings import listing, table_of, write_csv
 from tests.support.stores import rows_at
 from transforms.clean import INVALID_ROW, SOURCE_FILE
-from transforms.contract import raw_columns
+from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def rows_of(uri: Path | str, columns: Any = raw_columns) -> list[dict[str, Any]]:
+def rows_of(uri: Path | str, columns: Any = CONTRACT.choose_columns) -> list[dict[str, Any]]:
     with ray_errors():
         return list(rows_at(str(uri), columns).take_all())
 
@@ -79,7 +79,7 @@ def test_a_row_of_the_wrong_length_may_be_no_utf8_besides(tmp_path: Path, monkey
     lines[20] = b"2,broken\n"
     path.write_bytes(b"".join(lines))
 
-    tables = list(text_files.read_csv(fs.LocalFileSystem(), str(path), raw_columns))
+    tables = list(text_files.read_csv(fs.LocalFileSystem(), str(path), CONTRACT.choose_columns))
 
     assert len(tables) > 2
     rows = pa.concat_tables(tables).to_pylist()
@@ -260,7 +260,7 @@ def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkey
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
     filesystem, (file,) = find_files(parse_address(str(tmp_path)))
 
-    tables = list(text_files.read_json_lines(filesystem, file.path, raw_columns))
+    tables = list(text_files.read_json_lines(filesystem, file.path, CONTRACT.choose_columns))
 
     assert [table["price"].to_pylist() for table in tables] == [[None, "$75.00"], ["$75.00", None]]
     assert tables[1]["neighbourhood_group_cleansed"].to_pylist() == ["Brooklyn", None]
@@ -276,7 +276,7 @@ def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkey
 )
 def test_what_is_no_address_is_wrong_usage(uri: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        rows_at(uri, raw_columns)
+        rows_at(uri, CONTRACT.choose_columns)
 
 
 def test_the_web_is_no_sink() -> None:

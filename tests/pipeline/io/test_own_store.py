@@ -21,6 +21,7 @@ from pipeline.train.train import train
 from registry.registry import Registry
 from tests.support.paths import ROOT
 from tests.support.raw_listings import listing, table_of
+from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 PAGE = (ROOT / "docs" / "stores.md").read_text("utf-8")
@@ -88,8 +89,8 @@ def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(tmp_pat
     with pytest.raises(GateRefused, match="They are kept at ") as caught:
         process(raw(tmp_path / "bad", [*rows(2), listing(3, price="ask")]), sink, Settings())
 
-    assert open_dataset(sink).manifest == live
-    assert open_dataset(sink).rows(["id"]).count() == 4
+    assert open_dataset(sink, CONTRACT).manifest == live
+    assert open_dataset(sink, CONTRACT).rows(["id"]).count() == 4
     kept = Path(str(caught.value).partition("kept at ")[2].partition(";")[0])
     assert sum(len(feather.read_table(path)) for path in kept.glob("*.feather")) == 1
     assert not (kept.parent / "accepted").exists()
@@ -97,4 +98,4 @@ def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(tmp_pat
 
 def test_what_is_not_a_dataset_of_the_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r'"feather://.*" is not a processed dataset'):
-        open_dataset(f"feather://{tmp_path}")
+        open_dataset(f"feather://{tmp_path}", CONTRACT)

@@ -20,7 +20,7 @@ from tests.support.http_server import answering
 from tests.support.raw_listings import listing, write_csv
 from tests.support.s3_server import Bucket
 from tests.support.stores import rows_at
-from transforms.contract import raw_columns
+from transforms.listings import CONTRACT
 
 
 def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(
     for _ in range(2):
         process(str(tmp_path / "raw.csv"), uri, Settings(max_rejected=0.6))
 
-    assert open_dataset(uri).rows(("id",)).count() == 1
+    assert open_dataset(uri, CONTRACT).rows(("id",)).count() == 1
     with pytest.raises(UsageError, match="lies in the source"):
         check_apart(
             parse_address(f"{s3.uri}/raw?region=us-east-1"), parse_address(f"{s3.uri}/raw/dataset?region=us-east-1")
@@ -71,6 +71,6 @@ def test_a_dataset_at_an_address_with_a_query_is_read_as_it_was_written(
 )
 def test_an_error_names_an_address_without_its_secret(uri: str) -> None:
     with pytest.raises(StoreError) as caught:
-        rows_at(uri, raw_columns)
+        rows_at(uri, CONTRACT.choose_columns)
 
     assert "s3cr3t" not in str(caught.value)

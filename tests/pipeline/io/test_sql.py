@@ -21,7 +21,8 @@ from pipeline.io.sql.staging import SqlStaging
 from pipeline.manifests import DatasetManifest
 from tests.support.postgres_server import Server
 from tests.support.stores import rows_at
-from transforms.clean import REJECTED_SCHEMA
+from transforms.clean import rejected_schema
+from transforms.listings import CONTRACT
 
 ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": pa.array(["a", None, "c"], pa.string())})
 
@@ -183,7 +184,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 @pytest.fixture
 def staging(database: str) -> SqlStaging:
     made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
-    made.start(REJECTED_SCHEMA)
+    made.start(rejected_schema(CONTRACT))
     made.create(ACCEPTED, ROWS.schema)
     return made
 
@@ -201,7 +202,7 @@ def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str])
     server, name = postgres
     database = open_database(f"{server.uri(name)}?table=listings")
     staging = SqlStaging(database, "20261123T134500Z-1a2b3c", key="id")
-    staging.start(REJECTED_SCHEMA)
+    staging.start(rejected_schema(CONTRACT))
     staging.create(ACCEPTED, ROWS.schema)
     table = "listings_accepted_1a2b3c"
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -218,7 +219,7 @@ def test_a_try_that_was_thought_dead_is_waited_for(postgres: tuple[Server, str])
 
 def test_tasks_at_the_same_time_make_one_table_and_lose_nothing(database: str) -> None:
     made = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
-    made.start(REJECTED_SCHEMA)
+    made.start(rejected_schema(CONTRACT))
 
     def task(number: int) -> None:
         made.create(ACCEPTED, ROWS.schema)
@@ -238,7 +239,7 @@ def test_rows_that_got_lost_are_noticed(staging: SqlStaging) -> None:
 def test_readers_see_the_old_version_until_the_new_one_is_whole(staging: SqlStaging, database: str) -> None:
     staging.publish(manifest("1"), [])
     new = SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-4d5e6f", key="id")
-    new.start(REJECTED_SCHEMA)
+    new.start(rejected_schema(CONTRACT))
     new.create(ACCEPTED, ROWS.schema)
     new.write(ACCEPTED, ROWS, "000001-0000")
     assert execute(database, "SELECT count(*) FROM listings") == [(0,)]
@@ -260,7 +261,7 @@ def test_a_table_of_somebody_else_is_never_replaced(database: str) -> None:
     execute(database, "CREATE TABLE listings (id int)")
     with pytest.raises(StoreError, match="was not written by nightprice"):
         SqlStaging(open_database(f"{database}?table=listings"), "20261123T134500Z-1a2b3c", key="id").start(
-            REJECTED_SCHEMA
+            rejected_schema(CONTRACT)
         )
 
 
@@ -278,7 +279,7 @@ def test_no_rights_to_write_is_said_before_anything_is_read(postgres: tuple[Serv
     )
     uri = server.uri(name, user=f"reader_{name}", password="pw-of-reader")
     with pytest.raises(StoreError, match=r"permission denied for schema public\. Ask the owner") as caught:
-        write(parse_address(f"{uri}?table=listings"), nothing, REJECTED_SCHEMA, "id").__enter__()
+        write(parse_address(f"{uri}?table=listings"), nothing, rejected_schema(CONTRACT), "id").__enter__()
     assert "pw-of-reader" not in str(caught.value)
 
 
@@ -293,7 +294,7 @@ def test_a_schema_of_its_own(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     server.run(name, "CREATE SCHEMA city")
     made = SqlStaging(open_database(f"{server.uri(name)}?table=city.listings"), "20261123T134500Z-1a2b3c", key="id")
-    made.start(REJECTED_SCHEMA)
+    made.start(rejected_schema(CONTRACT))
     made.create(ACCEPTED, ROWS.schema)
     made.write(ACCEPTED, ROWS, "000001-0000")
     made.publish(manifest("1"), [])
@@ -303,8 +304,10 @@ def test_a_schema_of_its_own(postgres: tuple[Server, str]) -> None:
 def test_a_character_that_postgresql_refuses_is_replaced(postgres: tuple[Server, str]) -> None:
     server, name = postgres
     made = SqlStaging(open_database(f"{server.uri(name)}?table=listings"), "20261123T134500Z-1a2b3c", key="id")
-    made.start(REJECTED_SCHEMA)
-    rows = pa.Table.from_pylist([{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=REJECTED_SCHEMA)
+    made.start(rejected_schema(CONTRACT))
+    rows = pa.Table.from_pylist(
+        [{"price": "1\x002", "reasons": ["price:unparseable"]}], schema=rejected_schema(CONTRACT)
+    )
     made.write(REJECTED, rows, "000001-0000")
     assert server.run(name, "SELECT price, reasons FROM listings_rejected_1a2b3c") == [
         ("1\ufffd2", ["price:unparseable"])
@@ -317,4 +320,4 @@ def test_a_busy_sqlite_file_is_waited_for_then_said(tmp_path: Path, monkeypatch:
     with database.transaction(write=True) as holder:
         database.lock(holder, "t")
         with pytest.raises(StoreError, match=r"database is locked\. Another program holds the file"):
-            SqlStaging(database, "20261123T134500Z-1a2b3c", key="id").start(REJECTED_SCHEMA)
+            SqlStaging(database, "20261123T134500Z-1a2b3c", key="id").start(rejected_schema(CONTRACT))

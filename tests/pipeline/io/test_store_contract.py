@@ -23,8 +23,8 @@ from pipeline.io import Staged, StoreError, exactly, tag, write
 from pipeline.manifests import DatasetManifest
 from tests.support import stores
 from tests.support.stores import Store, rows_at
-from transforms.clean import REJECTED_SCHEMA
-from transforms.contract import CONTRACT_VERSION, accepted_schema
+from transforms.clean import rejected_schema
+from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -110,7 +110,7 @@ def test_an_address_that_leads_nowhere_is_one_clear_error(name: str, make: Calla
 
 # Sinks.
 
-SCHEMA = accepted_schema()
+SCHEMA = CONTRACT.accepted_schema()
 
 
 def _listing(number: int, **values: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ REJECTED: list[dict[str, Any]] = [
 def tagged(accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> pa.Table:
     """One tagged block; the first accepted row has a warning."""
     good = pa.Table.from_pylist(accepted, schema=SCHEMA)
-    bad = pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA)
+    bad = pa.Table.from_pylist(rejected, schema=rejected_schema(CONTRACT))
     warnings = [["beds:unparseable"] if number == 0 else None for number in range(len(good))]
     return tag(good, bad, pa.array(warnings, pa.list_(pa.string())))
 
@@ -149,7 +149,7 @@ def dataset_of(*blocks: pa.Table) -> ray.data.Dataset:
 
 def written(store: Store, rows: ray.data.Dataset) -> AbstractContextManager[Staged]:
     assert store.sink
-    return write(parse_address(store.sink), rows, REJECTED_SCHEMA, "id")
+    return write(parse_address(store.sink), rows, rejected_schema(CONTRACT), "id")
 
 
 def publish_rows(store: Store, rows: ray.data.Dataset) -> DatasetManifest:
@@ -157,7 +157,7 @@ def publish_rows(store: Store, rows: ray.data.Dataset) -> DatasetManifest:
     with written(store, rows) as staged:
         manifest = {
             "version": staged.version,
-            "contract_version": CONTRACT_VERSION,
+            "contract": CONTRACT.ref,
             "rows": {"accepted": staged.stats.accepted, "rejected": staged.stats.rejected},
             "reasons": dict(staged.stats.reasons),
             "warnings": dict(staged.stats.warnings),
@@ -180,8 +180,8 @@ def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> 
     assert manifest["reasons"] == {"price:unparseable": 1, "latitude:missing": 1, "id:missing": 1}
     assert manifest["warnings"] == {"beds:unparseable": 2}
     assert store.sink
-    assert open_dataset(store.sink).manifest == manifest
-    assert open_dataset(store.sink).rows(SCHEMA.names).schema().base_schema.remove_metadata() == SCHEMA
+    assert open_dataset(store.sink, CONTRACT).manifest == manifest
+    assert open_dataset(store.sink, CONTRACT).rows(SCHEMA.names).schema().base_schema.remove_metadata() == SCHEMA
     assert store.accepted(SCHEMA.names) == sorted(ACCEPTED, key=lambda row: int(row["id"]))
     assert sorted(store.rejected(list(REJECTED[0])), key=str) == sorted(REJECTED, key=str)
 
@@ -192,7 +192,7 @@ def test_a_new_version_replaces_the_old(name: str, make: Callable[[str], Store])
     first = publish(store, tagged(ACCEPTED, REJECTED))
     second = publish(store, tagged(ACCEPTED[:1], []))
     assert store.sink
-    assert open_dataset(store.sink).version == second["version"] != first["version"]
+    assert open_dataset(store.sink, CONTRACT).version == second["version"] != first["version"]
     assert [row["id"] for row in store.accepted(["id"])] == [HUGE]
 
 
@@ -209,7 +209,7 @@ def test_a_refused_version_keeps_its_rejected_rows_and_the_old_one_stays(
     ):
         raise GateRefused(f"too many; they are kept at {staged.rejected_at}")
 
-    assert open_dataset(store.sink).manifest == live
+    assert open_dataset(store.sink, CONTRACT).manifest == live
     assert len(store.accepted(["id"])) == 3
     kept = str(caught.value).partition("kept at ")[2]
     if name == "s3":
@@ -232,7 +232,7 @@ def test_a_write_that_fails_half_way_changes_nothing(name: str, make: Callable[[
     broken = ray.data.range(1).map_batches(_breaks_off, batch_format="pyarrow")
     with pytest.raises(StoreError, match="the source broke off"), ray_errors():
         publish_rows(store, broken)
-    assert open_dataset(store.sink).manifest == live
+    assert open_dataset(store.sink, CONTRACT).manifest == live
     assert len(store.accepted(["id"])) == 3
 
 
@@ -283,7 +283,7 @@ def test_two_runs_at_once_on_one_sink_leave_one_of_them_whole(
         manifests = [run.result() for run in runs]
 
     assert store.sink
-    live = open_dataset(store.sink).manifest
+    live = open_dataset(store.sink, CONTRACT).manifest
     assert live in manifests
     assert len(store.accepted(["id"])) == live["rows"]["accepted"]
     assert len(store.rejected(["reasons"])) == len(REJECTED)
@@ -294,4 +294,4 @@ def test_a_dataset_may_have_no_accepted_rows(name: str, make: Callable[[str], St
     store = make(name)
     assert publish(store, tagged([], []))["rows"] == {"accepted": 0, "rejected": 0}
     assert store.sink
-    assert open_dataset(store.sink).manifest["rows"]["accepted"] == 0
+    assert open_dataset(store.sink, CONTRACT).manifest["rows"]["accepted"] == 0

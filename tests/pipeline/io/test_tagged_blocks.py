@@ -9,11 +9,11 @@ from pipeline.io.kmv_sketch import KmvSketch, task_size
 from pipeline.io.tagged_blocks import WriteStats, stats_of, tag, untag
 from tests.support.raw_listings import listing, table_of
 from transforms.clean import clean
-from transforms.contract import Pricing
+from transforms.listings import CONTRACT
 
 
 def cleaned(*rows: dict[str, str | None]) -> tuple[pa.Table, pa.Table, pa.Array]:
-    result = clean(table_of(rows), Pricing())
+    result = clean(table_of(rows), CONTRACT, CONTRACT.label)
     return result.accepted, result.rejected, result.warnings
 
 
