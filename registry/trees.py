@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nightprice.errors import first_line
+
 TREES = "trees.npz"
 
 Array = npt.NDArray[Any]
@@ -77,8 +79,17 @@ class TreeArrays:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(**{item.name: arrays[item.name] for item in fields(cls)})
-        except (KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"not a file of trees: {error}") from error
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            OSError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise ValueError(f"not a file of trees ({first_line(error)})") from error
 
 
 _TYPES: dict[str, type[np.generic]] = {

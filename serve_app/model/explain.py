@@ -28,7 +28,7 @@ class Explainer:
             self._shap = TreeShap(TreeArrays.from_bytes(trees), len(self._labels), len(self._features))
         except (IndexError, ValueError) as error:
             raise ArtifactError(
-                f"{artifact.folder}: {TREES} can't be read ({error}). Train the model again."
+                f"{artifact.folder}: {TREES} can't be used: {first_line(error)}. Train the model again."
             ) from error
         self._test(artifact)
 

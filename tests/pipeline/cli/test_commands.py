@@ -303,7 +303,7 @@ def test_another_alias_in_another_registry(registry: Registry, tmp_path: Path) -
         (f"promote {NAME}", "Write NAME@ALIAS or NAME@VERSION"),
         ("history listing-prise", 'Did you mean "listing-price"?'),
         ("models --registry gone", "gone"),
-        ("rollback", "can't go back"),
+        ("rollback", "can't be rolled back"),
     ],
 )
 def test_what_the_registry_does_not_hold_is_said(line: str, said: str, registry: Registry) -> None:

@@ -68,8 +68,17 @@ def test_trees_that_can_not_be_read_are_refused(tmp_path: Path) -> None:
     assert whole
 
     for content in (whole[: len(whole) // 2], b"", b"{}", b"no model"):
-        with pytest.raises(ArtifactError, match=r"trees\.npz can't be read"):
+        with pytest.raises(ArtifactError, match=r"trees\.npz can't be used: not a file of trees"):
             Explainer(artifact, content)
+
+
+def test_trees_of_another_model_are_refused(tmp_path: Path) -> None:
+    first, other = (load_artifact(boosted_artifact(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    trees = other.file(TREES)
+    assert trees
+
+    with pytest.raises(ArtifactError, match=r"trees\.npz and model\.onnx are different models"):
+        Explainer(first, trees)
 
 
 def test_trees_that_changed_are_refused(tmp_path: Path) -> None:
