@@ -260,8 +260,8 @@ def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
             raise ArtifactError(
                 f'{where}: "{name}" can\'t name a file of a model. Use letters, digits, ".", "_" and "-".'
             )
-    if missing := ContractRef.__required_keys__ - set(manifest["contract"]):
-        raise _incomplete(where, [f"contract.{key}" for key in sorted(missing)])
+    if unnamed := sorted(ContractRef.__required_keys__ - set(manifest["contract"])):
+        raise _incomplete(where, [f"contract.{key}" for key in unnamed])
     try:
         label_from_json(manifest["label"])
     except (KeyError, TypeError, ValueError, ContractError) as error:

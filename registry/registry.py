@@ -4,8 +4,8 @@
                                                           does not exist
     NAME/aliases/ALIAS/00000001.json, 00000002.json, …    one record per change, the highest number in force
 
-It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. It needs a store that can create a file only if it is not
-there: every one of these can (on this machine, by a hard link).
+It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. The store must be able to create a file only if none of
+that name exists: all of these can (on this machine, by a hard link).
 """
 
 from collections.abc import Sequence
@@ -246,7 +246,9 @@ class Registry:
         folders = self._store.folders(f"{name}/versions")
         with ThreadPoolExecutor(8) as pool:
             manifests = [
-                found for found in pool.map(lambda version: self._read_manifest(name, version), folders) if found
+                manifest
+                for manifest in pool.map(lambda version: self._read_manifest(name, version), folders)
+                if manifest
             ]
         self._require_any(name, manifests)
         return sorted(manifests, key=lambda manifest: (manifest["created"], manifest["version"]), reverse=True)

@@ -142,7 +142,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, monkeypatch: pytest.
         load_artifact(folder)
 
 
-OTHERS = {
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "another version": ({"version": 2}, 'under version 1 of the contract "listing-price"; this is version 2'),
     "another name": ({"name": "trip"}, 'under the contract "listing-price"; this is contract "trip"'),
     "other fields": (

@@ -401,5 +401,5 @@ def worse_than(version: str, folder: Path) -> str:
     """Publish a model of random weights that was trained, as it says, on the same rows."""
     registry = Registry("nightprice-registry")
     manifest = registry.manifest(f"{NAME}@{version}")
-    same = {key: manifest[key] for key in ("dataset", "split", "created")}
+    same: dict[str, Any] = {key: manifest[key] for key in ("dataset", "split", "created")}
     return f"{NAME}@{registry.publish(tiny_artifact(folder / 'worse', SECOND, **same), NAME)}"
