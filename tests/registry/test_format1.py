@@ -1,8 +1,6 @@
 """Models that were written in format 1 still score and can be promoted, and no file of theirs is touched."""
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from registry.format1 import has_unread_trees
 from registry.registry import Registry
+from tests.support.format1 import WEIGHTS, old_model
 from tests.support.tiny_model import (
     FIRST,
     NAME,
@@ -21,51 +20,9 @@ from tests.support.tiny_model import (
     Publish,
     golden_rows,
     tiny_artifact,
-    tiny_onnx,
     tiny_probabilities,
 )
 from transforms.listings import CONTRACT
-
-WEIGHTS = np.random.default_rng(0).normal(0, 0.1, (len(CONTRACT.features), 4)).astype(np.float32)
-LABELS = ["Low", "Mid", "High", "Lux"]
-
-
-def old_model(folder: Path, **entries: Any) -> Path:
-    """A model folder as the release with format 1 wrote it; `entries` replaces some of its manifest."""
-    golden = golden_rows()
-    contents = {
-        "model.onnx": tiny_onnx(WEIGHTS),
-        "golden.json": json.dumps(
-            {
-                "features": [[None if np.isnan(value) else float(value) for value in row] for row in golden],
-                "probabilities": tiny_probabilities(golden, WEIGHTS).tolist(),
-            }
-        ).encode(),
-        "booster.ubj": b"{}",
-    }
-    manifest = {
-        "name": NAME,
-        "version": FIRST,
-        "created": "2026-01-01T00:00:00+00:00",
-        "estimator": "xgboost",
-        "features": list(CONTRACT.features),
-        "vocabulary": VOCABULARY,
-        "pricing": {"bins": [90.0, 180.0, 400.0], "labels": LABELS, "minimum": 10.0},
-        "labels": LABELS,
-        "contract_version": 1,
-        "metrics": {"accuracy": 0.7},
-        "dataset": {"uri": "data", "version": FIRST, "rows": {"accepted": 100}},
-        **entries,
-        "format": 1,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    }
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    manifest["sha256"]["manifest.json"] = digest
-    contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
-    folder.mkdir()
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def test_it_scores_as_it_did(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pipeline.train.boosting import tree_arrays
 from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from registry.trees import TREES, TreeArrays
-from serve_app.model.explain import Explainer, load_explainer
+from serve_app.model.explain import Explainer, load_explainer, no_explanation
 from serve_app.model.shap import TreeShap
+from tests.support.format1 import old_model
 from tests.support.paths import ROOT
 from tests.support.serving.models import boosted_artifact
 from tests.support.training_libraries import TRAINING
@@ -79,6 +80,15 @@ def test_trees_of_another_model_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ArtifactError, match=r"trees\.npz and model\.onnx are different models"):
         Explainer(first, trees)
+
+
+def test_a_model_of_format_1_is_told_from_one_without_trees(tmp_path: Path) -> None:
+    old = load_artifact(old_model(tmp_path / "old"))
+
+    assert load_explainer(old) is None
+    answer = no_explanation(old)
+    assert (answer.status, answer.code) == (501, "no_explanation")
+    assert "was trained in format 1, whose trees are not read any more. Train it again." in str(answer)
 
 
 def test_trees_that_changed_are_refused(tmp_path: Path) -> None:
