@@ -11,9 +11,8 @@ def _example_registry(request: pytest.FixtureRequest) -> None:
     """`registry` holds the versions 1 and 2 of the model "example", 1 is the champion; `model_folder` is version 3."""
     if not isinstance(request.node, DoctestItem) or Path(__file__).parent / "registry" not in request.path.parents:
         return
-    from tests.tiny_model import tiny_artifact
-
     from registry.registry import Registry
+    from tests.support.tiny_model import tiny_artifact
 
     folder: Path = request.getfixturevalue("tmp_path")
     options = {"name": "example", "contract": {"name": "example", "version": 1, "digest": ""}}

@@ -4,4 +4,4 @@ No ray, no pandas, no training library: whoever scores needs none of them.
 """
 
 CHAMPION = "champion"
-"""The alias of the model in force, where none is named."""
+"""The alias that commands use if none is named."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nightprice.errors import first_line
 from registry.errors import ConflictError, RegistryError
 from registry.store import Store
 
@@ -27,7 +28,7 @@ class AliasRecord:
     version: str
     """The version that the alias names from now on."""
     previous: str | None
-    """The version that it named before."""
+    """The version that the alias named before."""
     when: str
     """UTC, ISO 8601."""
     who: str
@@ -55,23 +56,29 @@ def append(
 ) -> AliasRecord:
     """Write the record that follows `after`.
 
-    Raises ConflictError if somebody else wrote a record after `after` too: then theirs stands and nothing was written.
+    Raises ConflictError if another process has done so since: its record stands and nothing is written.
     """
     number, previous = (after.number + 1, after.version) if after else (1, None)
     record = AliasRecord(
-        number, version, previous, datetime.now(UTC).isoformat(timespec="microseconds"), who or whoami(), why, action
+        number,
+        version,
+        previous,
+        datetime.now(UTC).isoformat(timespec="microseconds"),
+        who or user_at_host(),
+        why,
+        action,
     )
     path = f"{folder}/{number:08d}.json"
     if not store.create(path, json.dumps(record.as_json(), ensure_ascii=False).encode()):
-        raise conflict(store.where(folder), _read_record(store, path))
+        raise conflict_error(store.where(folder), _read_record(store, path))
     return record
 
 
-def conflict(where: str, theirs: AliasRecord) -> ConflictError:
-    """Somebody else changed the alias since it was read."""
+def conflict_error(where: str, theirs: AliasRecord) -> ConflictError:
+    """The error for an alias that changed since it was read."""
     return ConflictError(
         f"{where} was set to {theirs.version} by {theirs.who} in the meantime ({theirs.why or 'no reason given'}). "
-        "Nothing was changed: look at its history, then try again if you still want to."
+        "Nothing was changed: check its history, then try again if you still want to."
     )
 
 
@@ -86,20 +93,24 @@ def rollback_target(history: Sequence[AliasRecord]) -> str | None:
     >>> rollback_target(promoted), rollback_target([record(4, "B", ROLLBACK), *promoted])
     ('B', 'A')
     """
-    standing: list[str] = []
+    in_force: list[str] = []
     for record in reversed(history):
         if record.action == PROMOTE:
-            standing.append(record.version)
+            in_force.append(record.version)
         else:
-            del standing[-1:]
-    return standing[-2] if len(standing) > 1 else None
+            del in_force[-1:]
+    return in_force[-2] if len(in_force) > 1 else None
 
 
-def whoami() -> str:
-    """The user and machine that change an alias, as USER@HOST."""
+def user_at_host() -> str:
+    """Who changes an alias, as USER@HOST.
+
+    >>> "@" in user_at_host()
+    True
+    """
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
+    except (KeyError, OSError):  # a container may run under a user id without a name
         user = f"user-{os.getuid()}"
     return f"{user}@{socket.gethostname()}"
 
@@ -114,5 +125,6 @@ def _read_record(store: Store, path: str) -> AliasRecord:
         return AliasRecord(**json.loads(content or b""))
     except (ValueError, TypeError) as error:
         raise RegistryError(
-            f"{store.where(path)} is no alias record ({error}). Restore the file: the history is never edited."
+            f"{store.where(path)} is not an alias record ({first_line(error)}). Restore the file: the history is never "
+            "edited."
         ) from error

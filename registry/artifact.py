@@ -260,8 +260,8 @@ def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
             raise ArtifactError(
                 f'{where}: "{name}" can\'t name a file of a model. Use letters, digits, ".", "_" and "-".'
             )
-    if missing := ContractRef.__required_keys__ - set(manifest["contract"]):
-        raise _incomplete(where, [f"contract.{key}" for key in sorted(missing)])
+    if unnamed := sorted(ContractRef.__required_keys__ - set(manifest["contract"])):
+        raise _incomplete(where, [f"contract.{key}" for key in unnamed])
     try:
         label_from_json(manifest["label"])
     except (KeyError, TypeError, ValueError, ContractError) as error:
@@ -322,14 +322,14 @@ def _read(folder: Path, name: str, where: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise missing_file(where, name) from error
+        raise missing_file_error(where, name) from error
     except OSError as error:
         raise ArtifactError(
             f"{where}: {name} can't be read ({error.strerror}). Check its rights and its disk."
         ) from error
 
 
-def missing_file(where: str, name: str) -> ArtifactError:
+def missing_file_error(where: str, name: str) -> ArtifactError:
     """The error for a file that a model should have."""
     if name == MANIFEST:
         return ArtifactError(

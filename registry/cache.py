@@ -8,25 +8,25 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
+from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
 from registry.errors import ArtifactError
+from registry.manifest import ModelManifest
 from registry.store import Store
 
 logger = logging.getLogger(__name__)
 
 
 def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
-    """The version in folder `path` of a registry, from the cache if it is there unchanged, else downloaded.
+    """The version in folder `path` of a registry, from the cache if it has an unchanged copy, else downloaded.
 
-    Several processes may do so at once: each downloads into a folder of its own, the first to finish gives it the name.
+    Several processes may do so at once: each downloads into its own folder, and the first to finish renames it.
     Raises ArtifactError as `load_artifact` does.
     """
     where = store.where(path)
     content = store.read(f"{path}/{MANIFEST}")
     if content is None:
-        raise missing_file(where, MANIFEST)
+        raise missing_file_error(where, MANIFEST)
     manifest = read_manifest(content, where)
     # Two registries may hold versions of the same name.
     target = cache / hashlib.sha256(store.uri.encode()).hexdigest()[:16] / path
@@ -36,19 +36,21 @@ def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
     try:
         return _download(store, path, list(manifest["sha256"]), target, threads)
     except OSError as error:
-        mend = "Check its rights and the space left, or set another cache."
-        raise ArtifactError(f"The model cache {target.parent} can't be written ({error.strerror}). {mend}") from error
+        raise ArtifactError(
+            f"The model cache {target.parent} can't be written ({error.strerror}). Check its rights and the space "
+            "left, or set another cache."
+        ) from error
 
 
-def _load_unchanged(target: Path, manifest: dict[str, Any], threads: int) -> Artifact | None:
-    """The version in the cache, or None if it is not there; a damaged one is removed."""
+def _load_unchanged(target: Path, manifest: ModelManifest, threads: int) -> Artifact | None:
+    """The version in the cache, or None if there is none; a damaged one is removed."""
     if not target.exists():
         return None
     try:
         artifact = load_artifact(target, threads)
         if artifact.manifest == manifest:
             return artifact
-        logger.warning("%s is another model than the registry has: downloading it again.", target)
+        logger.warning("%s differs from the registry's model. Downloading it again.", target)
     except ArtifactError as error:
         logger.warning("%s Downloading it again.", error)
     _discard(target)
@@ -63,27 +65,27 @@ def _download(store: Store, path: str, files: Sequence[str], target: Path, threa
         for name in files:
             content = store.read(f"{path}/{name}")
             if content is None:
-                raise missing_file(store.where(path), name)
+                raise missing_file_error(store.where(path), name)
             (folder / name).write_bytes(content)
         artifact = load_artifact(folder, threads, store.where(path))
-        _give_name(folder, target)
+        _rename(folder, target)
     return replace(artifact, folder=target)
 
 
-def _give_name(folder: Path, target: Path) -> None:
+def _rename(folder: Path, target: Path) -> None:
     try:
         folder.rename(target)
     except OSError:
-        # Another loader was faster: its copy is as good as ours. Anything else is an error.
+        # Another loader was faster, and its copy is the same. Anything else is an error.
         if not (target / MANIFEST).is_file():
             raise
 
 
 def _discard(target: Path) -> None:
-    """Out of sight at once, so that no other loader meets a half-deleted folder."""
-    doomed = tempfile.mkdtemp(prefix=".discard-", dir=target.parent)
+    """Delete a version; it is renamed first, so that no other loader finds a half-deleted folder."""
+    trash = tempfile.mkdtemp(prefix=".discard-", dir=target.parent)
     try:
-        os.replace(target, Path(doomed) / target.name)
+        os.replace(target, Path(trash) / target.name)
     except FileNotFoundError:
         logger.debug("%s was discarded by another loader.", target)
-    shutil.rmtree(doomed)
+    shutil.rmtree(trash)

@@ -1,4 +1,4 @@
-"""What can go wrong between a trained model and its use."""
+"""The errors between a trained model and its use."""
 
 from nightprice.errors import NightpriceError
 
@@ -8,12 +8,12 @@ class ArtifactError(NightpriceError):
 
 
 class RegistryError(NightpriceError):
-    """A registry that does not hold what was asked for, or can't be used."""
+    """A registry without the requested model, version or alias, or one that can't be used."""
 
 
 class ConflictError(RegistryError):
-    """Somebody else was faster: nothing was written. Look at what they did before trying again."""
+    """Another process was faster, and nothing was written. Check what it did before trying again."""
 
 
 class UnreachableError(RegistryError):
-    """The store did not answer as a store should: the same call may work later."""
+    """A transient failure of the store: the same call may work later."""

@@ -4,8 +4,8 @@
                                                           does not exist
     NAME/aliases/ALIAS/00000001.json, 00000002.json, …    one record per change, the highest number in force
 
-It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. It needs a store that can create a file only if it is not
-there: every one of these can (on this machine, by a hard link).
+It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. The store must be able to create a file only if none of
+that name exists: all of these can (on this machine, by a hard link).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import platformdirs
 from nightprice.errors import closest
 from registry import aliases
 from registry.aliases import AliasRecord
-from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file, read_manifest
+from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
 from registry.cache import load_cached
 from registry.errors import ConflictError, RegistryError
 from registry.manifest import ModelManifest, VersionSummary, summary_of
@@ -68,11 +68,11 @@ class Registry:
         self._store.make()
         contents = {file: (folder / file).read_bytes() for file in artifact.manifest["sha256"]}
         if self._store.read(f"{path}/{MANIFEST}") not in (None, contents[MANIFEST]):
-            raise self._version_exists(artifact.ref, MANIFEST)
+            raise self._exists_error(artifact.ref, MANIFEST)
         # All publishers in one order: whoever wins the first file that differs is the one who gets to the manifest.
         for file in sorted(contents, key=lambda file: (file == MANIFEST, file)):
             if not self._store.create(f"{path}/{file}", contents[file]):
-                raise self._version_exists(artifact.ref, file)
+                raise self._exists_error(artifact.ref, file)
         return artifact.version
 
     def names(self) -> list[str]:
@@ -111,7 +111,7 @@ class Registry:
         name, version = self.resolve(ref)
         manifest = self._read_manifest(name, version)
         if manifest is None:
-            raise missing_file(self._store.where(version_path(name, version)), MANIFEST)
+            raise missing_file_error(self._store.where(version_path(name, version)), MANIFEST)
         return manifest
 
     def resolve(self, ref: str) -> tuple[str, str]:
@@ -132,7 +132,7 @@ class Registry:
             return model.name, self._newest_first(model.name)[0]["version"]
         record = self.current(model.name, model.selector)
         if record is None:
-            raise self._unknown_alias(model.name, model.selector)
+            raise self._unknown_alias_error(model.name, model.selector)
         return model.name, record.version
 
     def load(self, ref: str, threads: int = 1) -> Artifact:
@@ -168,7 +168,7 @@ class Registry:
         """
         records = aliases.read_history(self._store, alias_path(name, alias))
         if not records:
-            raise self._unknown_alias(name, alias)
+            raise self._unknown_alias_error(name, alias)
         return records
 
     def promote(
@@ -192,7 +192,7 @@ class Registry:
         current = self.current(name, alias)
         number = current.number if current else 0
         if expected is not None and number != expected and current:
-            raise aliases.conflict(self._store.where(alias_path(name, alias)), current)
+            raise aliases.conflict_error(self._store.where(alias_path(name, alias)), current)
         if current and current.version == version:
             return current
         self.load(f"{name}@{version}")
@@ -224,7 +224,7 @@ class Registry:
             self._store, path, records[0], version=target, action=aliases.ROLLBACK, why=reason, who=who
         )
 
-    def _version_exists(self, ref: str, file: str) -> ConflictError:
+    def _exists_error(self, ref: str, file: str) -> ConflictError:
         return ConflictError(
             f"{ref} is in {self.uri} already, with another {file}. A version never changes: train a new one."
         )
@@ -246,7 +246,9 @@ class Registry:
         folders = self._store.folders(f"{name}/versions")
         with ThreadPoolExecutor(8) as pool:
             manifests = [
-                found for found in pool.map(lambda version: self._read_manifest(name, version), folders) if found
+                manifest
+                for manifest in pool.map(lambda version: self._read_manifest(name, version), folders)
+                if manifest
             ]
         self._require_any(name, manifests)
         return sorted(manifests, key=lambda manifest: (manifest["created"], manifest["version"]), reverse=True)
@@ -280,7 +282,7 @@ class Registry:
                 f'"{name}" has no version "{version}".{closest(version, known)} Newest: {", ".join(known[:-6:-1])}.'
             )
 
-    def _unknown_alias(self, name: str, alias: str) -> RegistryError:
+    def _unknown_alias_error(self, name: str, alias: str) -> RegistryError:
         self._version_names(name)
         known = list(self.aliases(name))
         listed = f"It has {', '.join(known)}." if known else "It has none yet: promote a version first."

@@ -1,8 +1,7 @@
-"""The few operations that a registry needs of a folder or a bucket, with errors for people.
+"""The few operations that a registry needs on a folder or a bucket, with readable errors.
 
 Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID and friends,
-GOOGLE_APPLICATION_CREDENTIALS,
-AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
+GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
 """
 
 import re
@@ -21,18 +20,18 @@ from nightprice.errors import closest
 from registry.errors import RegistryError, UnreachableError
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
-# A store that takes requests and says nothing must become an error, not a wait: a read fails within 30 s, a write
-# within 60 s.
+# A store that accepts a request and never responds must become an error: a read fails within 30 s, a write within 60 s.
 CONNECT = timedelta(seconds=5)
 READ_SILENCE = timedelta(seconds=15)
-# It runs while a file is being sent, too; a write that depends on what is there is not repeated by the client.
+# It also runs while a file is being sent. The client does not repeat a conditional write.
 WRITE_SILENCE = timedelta(seconds=60)
 RETRY_FOR = timedelta(seconds=20)
 
 
 class Store:
-    """A folder on this machine or in a cloud. Nothing is opened before it is used; paths are relative to its
-    address.
+    """A folder on this machine or in a cloud. Nothing is opened before its first use.
+
+    Paths are relative to its address.
     """
 
     def __init__(self, uri: str) -> None:
@@ -42,12 +41,12 @@ class Store:
             _check_cloud(uri)
 
     def make(self) -> None:
-        """Make the folder if it is one of this machine; a bucket must be there."""
+        """Create the folder if it is a local one; a bucket must exist."""
         with self._errors("written"):
             self._open(create=True)
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, or None if it is not there."""
+        """The content of a file, or None if it does not exist."""
         with self._errors("read"):
             try:
                 return bytes(obstore.get(self._open(), path).bytes())
@@ -56,9 +55,9 @@ class Store:
                 return None
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write a file that is not there yet, all or nothing; False if the file is there with another content.
+        """Write a new file, all or nothing; False if the file exists with another content.
 
-        The same content counts as written by us: after a lost answer the client repeats the request by itself.
+        The same content counts as written by us: after a lost response the client repeats the request by itself.
         """
         with self._errors("written"):
             try:
@@ -71,29 +70,29 @@ class Store:
             return True
 
     def folders(self, path: str = "") -> list[str]:
-        """The names of the folders directly in a folder, none if it is not there."""
+        """The names of the folders directly in a folder; none if it does not exist."""
         with self._errors("read"):
-            found = obstore.list_with_delimiter(self._open(), path or None)["common_prefixes"]
-            return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+            prefixes = obstore.list_with_delimiter(self._open(), path or None)["common_prefixes"]
+            return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
 
     def files(self, path: str) -> list[str]:
-        """The names of the files directly in a folder, none if it is not there."""
+        """The names of the files directly in a folder; none if it does not exist."""
         with self._errors("read"):
-            found = obstore.list_with_delimiter(self._open(), path)["objects"]
-            return sorted(item["path"].rpartition("/")[2] for item in found)
+            objects = obstore.list_with_delimiter(self._open(), path)["objects"]
+            return sorted(item["path"].rpartition("/")[2] for item in objects)
 
     def where(self, path: str) -> str:
         """The full address of a path, for messages."""
         return f"{self.uri}/{path}"
 
-    def _open(self, create: bool = False) -> ObjectStore:
+    def _open(self, *, create: bool = False) -> ObjectStore:
         if self.local is None:
             return self._writer if create else self._reader
         if self.local.exists() and not self.local.is_dir():
-            raise RegistryError(f"{self.local} is a file, so it can't be a registry. Name a folder with --registry.")
+            raise RegistryError(f"{self.local} is a file, so it can't be a registry. Choose a folder with --registry.")
         if not create and not self.local.exists():
             raise UnreachableError(
-                f"There is no registry at {self.local}. Train a model into it first, or name another one with "
+                f"There is no registry at {self.local}. Train a model into it first, or choose another one with "
                 "--registry."
             )
         return LocalStore(self.local, mkdir=create)
@@ -107,9 +106,7 @@ class Store:
         return self._cloud(WRITE_SILENCE)
 
     def _cloud(self, silence: timedelta) -> ObjectStore:
-        """A client that tries again when the store has been silent for so long, but begins no new try after
-        RETRY_FOR.
-        """
+        """A client that retries when the store has been silent for so long, but starts no retry after RETRY_FOR."""
         return from_url(
             self.uri,
             retry_config={"max_retries": 3, "retry_timeout": RETRY_FOR},
@@ -124,20 +121,21 @@ class Store:
         except (BaseError, OSError) as error:
             self._refuse_missing_bucket(error)
             if _is_about_rights(error):
+                remedy = "credentials" if self.local is None else "rights of the folder"
                 raise RegistryError(
-                    f"{self.uri} must not be {action} with the rights at hand: {_short(error)} Check them."
+                    f"Permission denied: {self.uri} could not be {action}: {_short(error)} Check the {remedy}."
                 ) from error
-            mend = (
+            remedy = (
                 "Check the address, or try again."
                 if self.local is None
                 else "Check its rights and the space left on its disk."
             )
-            raise UnreachableError(f"{self.uri} could not be {action}: {_short(error)} {mend}") from error
+            raise UnreachableError(f"{self.uri} could not be {action}: {_short(error)} {remedy}") from error
 
     def _refuse_missing_bucket(self, error: Exception) -> None:
         if "NoSuchBucket" in str(error):
             raise RegistryError(
-                f"{self.uri}: the bucket does not exist. Create it, or name another registry with --registry."
+                f"{self.uri}: the bucket does not exist. Create it, or choose another registry with --registry."
             ) from error
 
 
@@ -152,15 +150,15 @@ def _check_cloud(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme not in _CLOUD:
         raise RegistryError(
-            f'"{uri}" can\'t be a registry: no such store "{parts.scheme}".{closest(parts.scheme, _CLOUD)} '
-            f"Name a folder, or an address that starts with {', '.join(f'{name}://' for name in _CLOUD)}."
+            f'"{uri}" can\'t be a registry: unknown scheme "{parts.scheme}".{closest(parts.scheme, _CLOUD)} '
+            f"Use a folder, or an address that starts with {', '.join(f'{name}://' for name in _CLOUD)}."
         )
     if not parts.netloc:
-        raise RegistryError(f'"{uri}" names no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
+        raise RegistryError(f'"{uri}" has no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
 
 
 def _is_about_rights(error: Exception) -> bool:
-    """obstore gives only some of them an error of their own."""
+    """obstore has error types for some of them only."""
     words = ("Permission denied", "Read-only file system", "403 Forbidden", "401 Unauthorized")
     return isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or any(
         word in str(error) for word in words
@@ -168,7 +166,7 @@ def _is_about_rights(error: Exception) -> bool:
 
 
 def _short(error: Exception) -> str:
-    """The store's own words as one sentence, without its debug output; of an answer in XML or HTML, only the code."""
+    """The store's message as one sentence, without its debug output; of XML or HTML, only the code."""
     if "TimedOut" in str(error):
         return "It does not answer."
     text = str(error).partition("\n\nDebug source")[0]

@@ -13,14 +13,16 @@ from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import check_rows, read_batches
 from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
-from pipeline.train.onnx_export import Trees, to_onnx
+from pipeline.train.onnx_export import to_onnx
 from pipeline.train.spool import Spool
 from pipeline.train.statistics import TrainingError
 from pipeline.train.watchdog import with_heartbeats
+from registry.trees import TREES, TreeArrays
 from transforms.contract import Contract
 from transforms.encode import Matrix
 
-BOOSTER_FILE = "booster.ubj"
+# In the checkpoints of Ray Train only.
+_BOOSTER_FILE = "booster.ubj"
 # Metrics reach Ray Train's dashboard every so many rounds: each report is a barrier between the workers.
 _REPORT_ROUNDS = 25
 
@@ -47,7 +49,7 @@ class XGBoost(Estimator):
             },
             **run.trainer_options(split_rows=True),
         )
-        booster = RayTrainReportCallback.get_model(fit(trainer, run.watchdog), BOOSTER_FILE)
+        booster = RayTrainReportCallback.get_model(fit(trainer, run.watchdog), _BOOSTER_FILE)
         return trained(booster, run.sample, len(run.labels), run.contract)
 
 
@@ -108,7 +110,7 @@ def train_worker(config: dict[str, Any]) -> None:
         callbacks=[
             # The callbacks run in this order: the best rounds are cut out first, then reported.
             xgboost.callback.EarlyStopping(config["patience"], save_best=True),
-            _Report(filename=BOOSTER_FILE),
+            _Report(filename=_BOOSTER_FILE),
         ],
         verbose_eval=False,
     )
@@ -157,45 +159,51 @@ class _SpoolIterator(xgboost.DataIter):
 
 
 def trained(booster: xgboost.Booster, sample: Matrix, categories: int, contract: Contract) -> Trained:
-    """The booster as ONNX, with what it says of the rows of `sample`, its file and its importances."""
+    """The booster as ONNX, with what it predicts for the rows of `sample`, its trees and its importances."""
     expected = booster.inplace_predict(sample, missing=np.nan)
     gain = booster.get_score(importance_type="total_gain")
     gains = np.array([gain.get(f"f{position}", 0.0) for position in range(len(contract.features))])
+    trees = tree_arrays(booster, categories)
     return Trained(
-        onnx=booster_to_onnx(booster, categories, len(contract.features)),
+        onnx=booster_to_onnx(trees, len(contract.features)),
         expected=np.asarray(expected, np.float64).reshape(len(sample), categories),
         importance={
             name: float(share) for name, share in zip(contract.features, gains / max(gains.sum(), 1e-12), strict=True)
         },
-        files={BOOSTER_FILE: bytes(booster.save_raw("ubj"))},
+        files={TREES: trees.to_bytes()},
         facts={"rounds": booster.num_boosted_rounds()},
     )
 
 
-def booster_to_onnx(booster: xgboost.Booster, categories: int, features: int) -> bytes:
-    """A multi:softprob booster as one ONNX operator, from XGBoost's documented JSON model."""
+def tree_arrays(booster: xgboost.Booster, categories: int) -> TreeArrays:
+    """The trees of a multi:softprob booster, from XGBoost's documented JSON model."""
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     model = learner["gradient_booster"]["model"]
-    trees, category = model["trees"], np.array(model["tree_info"])
-    left = np.concatenate([tree["left_children"] for tree in trees])
-    conditions = np.concatenate([tree["split_conditions"] for tree in trees])
+    start = np.array(learner["learner_model_param"]["base_score"].strip("[]").split(","), np.float64)
+    trees = model["trees"]
+
+    def nodes(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([tree[name] for tree in trees])
+
+    left, conditions = nodes("left_children"), nodes("split_conditions")
     number = np.repeat(np.arange(len(trees)), [len(tree["left_children"]) for tree in trees])
     leaf = np.flatnonzero(left < 0)
-    return to_onnx(
-        Trees(
-            tree=number,
-            feature=np.concatenate([tree["split_indices"] for tree in trees]),
-            threshold=conditions,
-            left=left,
-            right=np.concatenate([tree["right_children"] for tree in trees]),
-            missing_left=np.concatenate([tree["default_left"] for tree in trees]),
-            leaf=leaf,
-            category=category[number[leaf]],
-            # A leaf's condition is its weight.
-            weight=conditions[leaf],
-        ),
-        features=features,
-        mode="BRANCH_LT",
-        categories=categories,
-        post_transform="SOFTMAX",
+    return TreeArrays(
+        tree=number,
+        feature=nodes("split_indices"),
+        threshold=conditions,
+        left=left,
+        right=nodes("right_children"),
+        missing_left=nodes("default_left"),
+        leaf=leaf,
+        category=np.array(model["tree_info"])[number[leaf]],
+        # A leaf's condition is its weight.
+        weight=conditions[leaf],
+        cover=nodes("sum_hessian"),
+        base=np.broadcast_to(start, categories),
     )
+
+
+def booster_to_onnx(trees: TreeArrays, features: int) -> bytes:
+    """The trees of a multi:softprob booster as one ONNX operator."""
+    return to_onnx(trees, features=features, mode="BRANCH_LT", categories=len(trees.base), post_transform="SOFTMAX")

@@ -17,8 +17,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from pipeline.settings import ForestSettings
 from pipeline.train.encoded_rows import check_rows, read_batches
 from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
-from pipeline.train.onnx_export import Trees, to_onnx
+from pipeline.train.onnx_export import to_onnx
 from pipeline.train.watchdog import with_heartbeats
+from registry.trees import TreeArrays
 from transforms.contract import Contract
 from transforms.encode import Matrix
 
@@ -159,7 +160,7 @@ def merged(parts: list[Arrays], categories: int, contract: Contract) -> Trained:
     nodes = {name: values[order] for name, values in nodes.items()}
     trees = int(nodes["tree"][-1]) + 1
     leaf, category = np.nonzero((nodes["left"] < 0)[:, None] & (nodes["probabilities"] > 0))
-    ensemble = Trees(
+    ensemble = TreeArrays(
         tree=nodes["tree"],
         feature=np.array(baseline_columns(contract))[np.maximum(nodes["feature"], 0)],
         threshold=nodes["threshold"],

@@ -4,7 +4,6 @@ The converters that exist take 15 s for the notebook's forest and its 37 MB; thi
 with every split kept exact. `check_parity` proves it on real rows for every model.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from nightprice.errors import NightpriceError
+from registry.trees import TreeArrays
 from transforms.encode import Matrix
 
 INPUT, OUTPUT = "features", "probabilities"
@@ -28,32 +28,12 @@ class ExportError(NightpriceError):
     """An exported model that does not compute what its estimator computes."""
 
 
-@dataclass(frozen=True)
-class Trees:
-    """The nodes of all trees of an ensemble, tree after tree, each tree from its root at position 0.
-
-    `tree`, `feature`, `threshold`, `left`, `right`, `missing_left` are [nodes]; `left` and `right` are positions within
-    the tree, -1 at a leaf; `feature` is a position in the feature vector. `leaf` [leaves], `category` and `weight` say
-    what each leaf adds to the score of which label: `leaf` is a position among all nodes.
-    """
-
-    tree: Array
-    feature: Array
-    threshold: Array
-    left: Array
-    right: Array
-    missing_left: Array
-    leaf: Array
-    category: Array
-    weight: Array
-
-
-def to_onnx(trees: Trees, *, features: int, mode: str, categories: int, post_transform: str = "NONE") -> bytes:
+def to_onnx(trees: TreeArrays, *, features: int, mode: str, categories: int, post_transform: str = "NONE") -> bytes:
     """One TreeEnsembleClassifier: float32 [n, features] `features` in, float32 [n, k] `probabilities` out.
 
     `mode` is how a split sends a value left: BRANCH_LT (below the threshold, XGBoost) or BRANCH_LEQ (scikit-learn).
     """
-    node_of_tree = _position_in_tree(trees.tree)
+    node_of_tree = np.arange(len(trees.tree)) - trees.root_of_node
     is_leaf = trees.left < 0
     attributes: dict[str, Any] = {
         "nodes_treeids": trees.tree.tolist(),
@@ -82,13 +62,6 @@ def to_onnx(trees: Trees, *, features: int, mode: str, categories: int, post_tra
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="nightprice")
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
-
-
-def _position_in_tree(tree: Array) -> Array:
-    """The position of each node within its tree, given the ascending numbers of the trees."""
-    starts = np.flatnonzero(np.r_[True, tree[1:] != tree[:-1]])
-    lengths = np.diff(np.r_[starts, len(tree)])
-    return np.arange(len(tree)) - np.repeat(starts, lengths)
 
 
 def with_missing(matrix: Matrix, seed: int = 0) -> Matrix:

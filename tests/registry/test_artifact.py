@@ -1,8 +1,7 @@
 """A model folder scores as the estimator did, or it is refused with one sentence."""
 
+import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 from typing import Any
@@ -14,7 +13,8 @@ from registry import artifact as format_of_models
 from registry.artifact import FORMAT, SCORING_FILES, artifact_of, load_artifact, write_artifact
 from registry.errors import ArtifactError
 from tests.support.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
-from transforms.contract import CONTRACT_VERSION, FEATURES, Pricing
+from transforms.contract import Bands, Classes
+from transforms.listings import CONTRACT
 
 FILES = ["manifest.json", "model.onnx", "golden.json", "report.html"]
 
@@ -43,13 +43,32 @@ def test_a_model_that_travelled_is_checked_and_scores_where_its_folder_is_not(fo
 
 def test_a_model_knows_who_it_is(folder: Path) -> None:
     model = load_artifact(folder, threads=2)
-    assert (model.ref, model.labels, model.pricing) == (
+    assert (model.ref, model.labels, model.label) == (
         f"listing-price@{FIRST}",
         ("Low", "Mid", "High", "Lux"),
-        Pricing(),
+        CONTRACT.label,
     )
-    assert model.vocabulary.neighbourhood["Brooklyn"] == 4
-    assert model.manifest["format"] == FORMAT
+    assert (model.contract, model.features) == (CONTRACT.ref, CONTRACT.features)
+    assert model.vocabulary["neighbourhood"]["Brooklyn"] == 4
+    assert model.manifest["format"] == FORMAT == 2
+    np.testing.assert_array_equal(model.golden.features, golden_rows())
+
+
+@pytest.mark.parametrize("label", [Bands((1.0, 2.0, 3.0), ("a", "b", "c", "d")), Classes(("a", "b", "c", "d"), True)])
+def test_any_label_travels(tmp_path: Path, label: Bands | Classes) -> None:
+    model = load_artifact(tiny_artifact(tmp_path / "model", label=label.as_json()))
+    assert (model.label, model.labels) == (label, ("a", "b", "c", "d"))
+
+
+def test_a_file_of_the_model_is_read_on_demand(folder: Path) -> None:
+    model = load_artifact(folder)
+    assert (model.file("report.html"), model.file("none")) == (b"<p>report</p>", None)
+    (folder / "report.html").write_bytes(b"changed")
+    with pytest.raises(ArtifactError, match=r"report\.html has changed since"):
+        model.file("report.html")
+    (folder / "report.html").unlink()
+    with pytest.raises(ArtifactError, match=r"report\.html is missing"):
+        model.file("report.html")
 
 
 def test_no_rows_have_no_probabilities(folder: Path) -> None:
@@ -95,7 +114,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 
 def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"is no model: it has no manifest\.json\. Name a folder"):
+    with pytest.raises(ArtifactError, match=r"is not a model: it has no manifest\.json\. Point to a folder"):
         load_artifact(tmp_path)
 
 
@@ -108,45 +127,47 @@ def test_a_manifest_that_is_no_object_is_named(folder: Path, content: str) -> No
 
 def test_the_manifest_of_something_else_is_no_model(folder: Path) -> None:
     (folder / "manifest.json").write_text('{"format": "parquet"}')
-    with pytest.raises(ArtifactError, match="names no format number, so this is no model of nightprice"):
+    with pytest.raises(ArtifactError, match="has no format number, so this is not a model of nightprice"):
         load_artifact(folder)
 
 
-@contextmanager
-def written_by(name: str, value: Any) -> Iterator[None]:
-    """As another version of nightprice, whose constant has another value, writes models."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(format_of_models, name, value)
-        yield
-
-
-def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
-    with written_by("FORMAT", FORMAT + 1):
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(format_of_models, "FORMAT", FORMAT + 1)
         folder = tiny_artifact(tmp_path / "model")
     with pytest.raises(
         ArtifactError,
-        match=rf"has the model format {FORMAT + 1}, this nightprice reads up to {FORMAT}\. Upgrade nightprice\.",
+        match=rf"has the model format {FORMAT + 1}, but this nightprice reads formats up to {FORMAT}\. Upgrade",
     ):
         load_artifact(folder)
 
 
-@pytest.mark.parametrize(("step", "mend"), [(1, "Upgrade nightprice"), (-1, "Train it again")])
-def test_another_contract_names_both_and_the_mend(tmp_path: Path, step: int, mend: str) -> None:
-    theirs = CONTRACT_VERSION + step
-    with written_by("CONTRACT_VERSION", theirs):
-        folder = tiny_artifact(tmp_path / "model", contract_version=theirs)
-    with pytest.raises(
-        ArtifactError,
-        match=rf"trained on contract {theirs} of a listing, this nightprice has {CONTRACT_VERSION}\. {mend}",
-    ):
-        load_artifact(folder)
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "another version": ({"version": 2}, 'under version 1 of the contract "listing-price"; this is version 2'),
+    "another name": ({"name": "trip"}, 'under the contract "listing-price"; this is contract "trip"'),
+    "other fields": (
+        {"fields": CONTRACT.fields[::-1]},
+        "under another table of fields of the contract",
+    ),
+}
 
 
-def test_other_features_are_refused(tmp_path: Path) -> None:
-    with written_by("FEATURES", FEATURES[::-1]):
-        folder = tiny_artifact(tmp_path / "model", features=list(FEATURES[::-1]))
-    with pytest.raises(ArtifactError, match="its features or labels are not those of its contract"):
-        load_artifact(folder)
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_model_of_another_contract_is_refused(folder: Path, case: str) -> None:
+    change, problem = OTHERS[case]
+    with pytest.raises(ArtifactError, match=f"@{FIRST} was trained {problem}.*. Use a model of this contract"):
+        load_artifact(folder).require(dataclasses.replace(CONTRACT, **change))
+
+
+def test_a_model_of_the_contract_is_not_refused(folder: Path) -> None:
+    load_artifact(folder).require(dataclasses.replace(CONTRACT, label=Bands((1.0,), ("a", "b"))))
+
+
+@pytest.mark.parametrize("entry", [{"features": list(CONTRACT.features[::-1])}, {"vocabulary": {}}])
+def test_other_features_are_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
+    model = load_artifact(tiny_artifact(tmp_path / "model", **entry))
+    with pytest.raises(ArtifactError, match="was trained on other features than the contract"):
+        model.require(CONTRACT)
 
 
 @pytest.mark.parametrize("shift", [2e-5, float("nan")])
@@ -175,7 +196,7 @@ def _write(folder: Path, onnx: bytes, **manifest: Any) -> Path:
         (tiny_onnx(np.zeros((5, 4), np.float32)), r"model\.onnx can't score the golden rows"),
         (
             tiny_onnx(np.zeros((17, 3), np.float32)),
-            r"model\.onnx gives \[5, 3\] probabilities, golden\.json has \[5, 4\]",
+            r"model\.onnx gives \[5, 3\] probabilities, golden\.json has \[5, 4\], and 4 labels are named",
         ),
     ],
 )
@@ -194,9 +215,10 @@ def test_a_model_folder_is_never_overwritten(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ({"metrics": {"roc_auc": float("nan")}}, "JSON has no word for"),
-        ({"settings": {1, 2}}, "JSON has no word for"),
-        ({"labels": ["Low", "Mid", "Lux", "High"]}, "labels are not those"),
+        ({"metrics": {"roc_auc": float("nan")}}, "contains a value that cannot be serialized to JSON"),
+        ({"settings": {1, 2}}, "contains a value that cannot be serialized to JSON"),
+        ({"label": {"kind": "bands", "bins": [1], "labels": ["a"], "minimum": None}}, "the label in .* can't be read"),
+        ({"contract": {"name": "listing-price", "version": 1}}, r"incomplete: contract\.digest"),
     ],
 )
 def test_a_manifest_that_nobody_could_read_is_not_written(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
@@ -216,7 +238,7 @@ def test_an_incomplete_manifest_is_not_written(tmp_path: Path) -> None:
 
 def test_a_file_can_not_leave_its_folder(tmp_path: Path) -> None:
     golden = golden_rows()[:, :4]
-    with pytest.raises(ArtifactError, match=r'"\.\./x" is no file name for a model'):
+    with pytest.raises(ArtifactError, match=r'"\.\./x" can.t name a file of a model'):
         write_artifact(
             tmp_path / "m",
             manifest=tiny_manifest(),

@@ -39,7 +39,7 @@ def test_a_published_version_is_listed_and_loads(registry: Registry, publish: Pu
 def test_a_folder_is_a_model_too(registry: Registry, tmp_path: Path) -> None:
     folder = tiny_artifact(tmp_path / "mine")
     assert registry.load(str(folder)).folder == folder
-    with pytest.raises(RegistryError, match="is neither a folder nor NAME@ALIAS or NAME@VERSION"):
+    with pytest.raises(RegistryError, match="is neither a folder nor NAME@ALIAS, NAME@VERSION or NAME@latest"):
         registry.load(str(tmp_path / "none"))
 
 
@@ -74,7 +74,7 @@ def test_a_first_publication_that_breaks_off_is_told_from_a_wrong_name(
     with pytest.raises(ConflictError):
         publish(FIRST)
 
-    with pytest.raises(RegistryError, match=f'no version of "{NAME}" that was published to its end'):
+    with pytest.raises(RegistryError, match=f'no completely published version of "{NAME}"'):
         registry.versions(NAME)
 
 
@@ -149,8 +149,8 @@ def test_what_is_not_there_is_named_with_the_closest_match(
         assert message in str(error.value)
 
 
-def test_a_name_alone_is_no_reference(registry: Registry) -> None:
-    with pytest.raises(RegistryError, match=r"Write NAME@ALIAS or NAME@VERSION, as in listing-price@champion"):
+def test_a_name_alone_is_not_a_reference(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"Write NAME@ALIAS, NAME@VERSION or NAME@latest, as in"):
         registry.resolve(NAME)
 
 
@@ -165,8 +165,35 @@ def test_an_alias_that_was_never_set(registry: Registry, publish: Publish) -> No
 def test_a_model_in_an_empty_registry(registry: Registry, publish: Publish, tmp_path: Path) -> None:
     if registry._store.local:
         registry._store.make()
-    with pytest.raises(RegistryError, match="It holds no model yet: train one into it first"):
+    with pytest.raises(RegistryError, match="It is empty: train a model into it first"):
         registry.versions(NAME)
+
+
+# The newest
+
+
+def test_latest_is_the_newest_version_by_its_time_then_by_its_name(registry: Registry, tmp_path: Path) -> None:
+    for version, created in ((THIRD, "2026-01-01"), (FIRST, "2026-05-01"), (SECOND, "2026-05-01")):
+        registry.publish(tiny_artifact(tmp_path / version, version, created=created), NAME)
+
+    assert registry.resolve(f"{NAME}@latest") == (NAME, SECOND)
+    assert registry.load(f"{NAME}@latest").version == SECOND
+    assert registry.manifest(f"{NAME}@latest")["version"] == SECOND
+    assert registry.promote(NAME, "latest", "champion", "the newest").version == SECOND
+
+
+def test_what_is_not_completely_published_is_not_the_latest(registry: Registry, publish: Publish, address: str) -> None:
+    publish(FIRST)
+    publish(SECOND)
+    obstore.delete(opened(address), f"{NAME}/versions/{SECOND}/manifest.json")
+    assert registry.resolve(f"{NAME}@latest") == (NAME, FIRST)
+
+
+def test_latest_can_not_be_set(registry: Registry, publish: Publish) -> None:
+    publish()
+    with pytest.raises(RegistryError, match=r'"latest" can\'t be set: it always names the newest version'):
+        registry.promote(NAME, FIRST, "latest", "")
+    assert registry.aliases(NAME) == {}
 
 
 # Aliases
@@ -213,7 +240,7 @@ def test_a_damaged_version_is_not_promoted(registry: Registry, publish: Publish,
     assert registry.current(NAME, "champion") is None
 
 
-def test_an_alias_has_a_name_that_is_no_version(registry: Registry, publish: Publish) -> None:
+def test_an_alias_has_a_name_that_can_not_be_a_version(registry: Registry, publish: Publish) -> None:
     publish()
     with pytest.raises(RegistryError, match=r'"2026" can\'t name an alias\. Start with a letter'):
         registry.promote(NAME, FIRST, "2026", "")
@@ -231,7 +258,7 @@ def test_a_decision_on_an_old_record_is_a_conflict(registry: Registry, publish: 
 def test_a_record_that_is_none_is_named(registry: Registry, publish: Publish, address: str) -> None:
     registry.promote(NAME, publish(), "champion", "")
     overwrite(address, f"{NAME}/aliases/champion/00000001.json", b"{}")
-    with pytest.raises(RegistryError, match=r"champion/00000001\.json is no alias record"):
+    with pytest.raises(RegistryError, match=r"champion/00000001\.json is not an alias record"):
         registry.resolve(f"{NAME}@champion")
 
 
@@ -242,7 +269,7 @@ def test_two_rollbacks_lead_two_versions_back_and_then_there_is_nothing(registry
     for version in (FIRST, SECOND, THIRD):
         registry.promote(NAME, publish(version), "champion", "")
     assert [registry.rollback(NAME, "champion", "bad").version for _ in range(2)] == [SECOND, FIRST]
-    with pytest.raises(RegistryError, match=rf"{NAME}@champion can't go back: {FIRST} is the first version"):
+    with pytest.raises(RegistryError, match=rf"{NAME}@champion can't be rolled back: {FIRST} is the first version"):
         registry.rollback(NAME, "champion", "")
     newest = registry.history(NAME, "champion")[0]
     assert (newest.number, newest.version, newest.previous, newest.action, newest.why) == (

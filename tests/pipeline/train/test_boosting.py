@@ -1,6 +1,5 @@
 """XGBoost: fed from a spool in pieces, written as ONNX, exact with missing values."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 import xgboost
 
 from pipeline.settings import Settings, XGBoostSettings
-from pipeline.train.boosting import booster_to_onnx, class_weights, parameters, quantile_matrix, trained
+from pipeline.train.boosting import booster_to_onnx, class_weights, parameters, quantile_matrix, trained, tree_arrays
 from pipeline.train.onnx_export import ExportError, check_parity, with_missing
 from pipeline.train.spool import Spool
+from registry.trees import TREES, TreeArrays
 from transforms.encode import Matrix
 from transforms.listings import CONTRACT
 
@@ -68,7 +68,7 @@ def test_a_worker_may_have_no_rows_to_validate_on(rows: tuple[Matrix, Any]) -> N
 def test_the_onnx_model_is_the_booster_with_missing_values_too(rows: tuple[Matrix, Any]) -> None:
     booster = boosted(xgboost.QuantileDMatrix(*rows), 40)
     sample = with_missing(rows[0], seed=9)
-    onnx = booster_to_onnx(booster, 4, len(FEATURES))
+    onnx = booster_to_onnx(tree_arrays(booster, 4), len(FEATURES))
     check_parity(onnx, sample, booster.inplace_predict(sample, missing=np.nan), tolerance=2e-6)
 
 
@@ -77,7 +77,7 @@ def test_a_model_that_differs_is_refused(rows: tuple[Matrix, Any]) -> None:
     expected = booster.inplace_predict(rows[0], missing=np.nan)
     expected[17, 2] += 2e-5
     with pytest.raises(ExportError, match="differs from the trained one"):
-        check_parity(booster_to_onnx(booster, 4, len(FEATURES)), rows[0], expected)
+        check_parity(booster_to_onnx(tree_arrays(booster, 4), len(FEATURES)), rows[0], expected)
 
 
 def test_no_number_is_no_parity(rows: tuple[Matrix, Any]) -> None:
@@ -85,7 +85,7 @@ def test_no_number_is_no_parity(rows: tuple[Matrix, Any]) -> None:
     expected = booster.inplace_predict(rows[0], missing=np.nan)
     expected[3] = np.nan
     with pytest.raises(ExportError):
-        check_parity(booster_to_onnx(booster, 4, len(FEATURES)), rows[0], expected)
+        check_parity(booster_to_onnx(tree_arrays(booster, 4), len(FEATURES)), rows[0], expected)
 
 
 def test_importances_are_shares_and_name_the_features_that_matter(rows: tuple[Matrix, Any]) -> None:
@@ -98,11 +98,14 @@ def test_importances_are_shares_and_name_the_features_that_matter(rows: tuple[Ma
     assert model.facts["rounds"] == 20
 
 
-def test_the_booster_file_is_the_model(tmp_path: Path, rows: tuple[Matrix, Any]) -> None:
+def test_the_trees_are_in_the_artifact_whole_and_the_same_every_time(rows: tuple[Matrix, Any]) -> None:
     booster = boosted(xgboost.QuantileDMatrix(*rows))
-    (tmp_path / "booster.ubj").write_bytes(trained(booster, rows[0], 4, CONTRACT).files["booster.ubj"])
-    again = xgboost.Booster(model_file=tmp_path / "booster.ubj")
-    assert (again.inplace_predict(rows[0]) == booster.inplace_predict(rows[0])).all()
+    first, second = (trained(booster, rows[0], 4, CONTRACT).files[TREES] for _ in range(2))
+    trees = TreeArrays.from_bytes(first)
+
+    assert first == second
+    assert booster_to_onnx(trees, len(FEATURES)) == booster_to_onnx(tree_arrays(booster, 4), len(FEATURES))
+    assert (len(trees.roots), len(trees.cover), trees.base.tolist()) == (80, len(trees.tree), [0.5] * 4)
 
 
 def test_balance_weighs_rare_categories_up() -> None:

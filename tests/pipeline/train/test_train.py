@@ -70,7 +70,7 @@ def test_a_model_is_published_with_all_that_its_users_need(
         "manifest.json",
         "model.onnx",
         "golden.json",
-        "booster.ubj",
+        "trees.npz",
         "report.html",
     }
     assert boosted["report"] == str(artifact.folder / "report.html")

@@ -311,7 +311,7 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
         ('holds no model "listing-price"', 1, {"registry": tmp_path}, {}),
         ('has no alias "nobody"', 1, {"registry": registry.uri, "model": f"{NAME}@nobody"}, {}),
         ("is neither a folder nor NAME@ALIAS", 1, {"model": tmp_path / "nowhere"}, {}),
-        ("is no model: it has no manifest.json", 1, {"model": tmp_path}, {}),
+        ("is not a model: it has no manifest.json", 1, {"model": tmp_path}, {}),
         ("model.onnx has changed", 1, {"model": damaged}, {}),
         ("has the model format 99", 1, {"model": newer["format"]}, {}),
         ("was trained on contract 99", 1, {"model": newer["contract_version"]}, {}),

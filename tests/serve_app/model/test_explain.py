@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import xgboost
 
+from pipeline.train.boosting import tree_arrays
 from registry.artifact import load_artifact
 from registry.errors import ArtifactError
-from serve_app.model import ubjson
-from serve_app.model.explain import Explainer
-from serve_app.model.shap import Trees
+from registry.trees import TREES, TreeArrays
+from serve_app.model.explain import Explainer, load_explainer, no_explanation
+from serve_app.model.shap import TreeShap
+from tests.support.format1 import old_model
 from tests.support.paths import ROOT
 from tests.support.serving.models import boosted_artifact
 from tests.support.training_libraries import TRAINING
-from transforms.contract import FEATURES
+from transforms.listings import CONTRACT
 
-FIELDS = len(FEATURES)
+FIELDS = len(CONTRACT.features)
 
 
 def booster(depth: int, rounds: int, rows: int = 3_000, **parameters: Any) -> tuple[xgboost.Booster, Any]:
@@ -54,48 +56,47 @@ def booster(depth: int, rounds: int, rows: int = 3_000, **parameters: Any) -> tu
 )
 def test_they_are_those_of_xgboost(depth: int, rounds: int, parameters: dict[str, Any]) -> None:
     model, features = booster(depth, rounds, **parameters)
-    trees = Trees(ubjson.loads(bytes(model.save_raw("ubj"))), 4, FIELDS)
+    trees = TreeShap(TreeArrays.from_bytes(tree_arrays(model, 4).to_bytes()), 4, FIELDS)
 
-    found = [np.column_stack([trees.contributions(row), trees.base]) for row in features[:50]]
+    ours = [np.column_stack([trees.contributions(row), trees.base]) for row in features[:50]]
 
-    assert np.array(found) == pytest.approx(model.predict(xgboost.DMatrix(features[:50]), pred_contribs=True), abs=1e-5)
+    assert np.array(ours) == pytest.approx(model.predict(xgboost.DMatrix(features[:50]), pred_contribs=True), abs=1e-5)
 
 
-def test_a_model_that_breaks_off_is_refused(tmp_path: Path) -> None:
+def test_trees_that_can_not_be_read_are_refused(tmp_path: Path) -> None:
     artifact = load_artifact(boosted_artifact(tmp_path / "model"))
-    whole = (artifact.folder / "booster.ubj").read_bytes()
+    whole = artifact.file(TREES)
+    assert whole
 
     for content in (whole[: len(whole) // 2], b"", b"{}", b"no model"):
-        (artifact.folder / "booster.ubj").write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"booster\.ubj holds no trees"):
-            Explainer(artifact)
+        with pytest.raises(ArtifactError, match=r"trees\.npz can't be used: not a file of trees"):
+            Explainer(artifact, content)
 
 
-@pytest.mark.parametrize(
-    ("document", "value"),
-    [
-        (b"{}", {}),
-        (b"[TFZ]", [True, False, None]),
-        (b"[#i\x02i\xffU\xff", [-1, 255]),
-        (b"[i\x01[]]", [1, []]),
-        (b"{i\x01aSi\x02hi}", {"a": "hi"}),
-        (b"L\x00\x00\x00\x00\x00\x00\x00\x05", 5),
-    ],
-)
-def test_ubjson_is_read(document: bytes, value: Any) -> None:
-    assert ubjson.loads(document) == value
+def test_trees_of_another_model_are_refused(tmp_path: Path) -> None:
+    first, other = (load_artifact(boosted_artifact(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    trees = other.file(TREES)
+    assert trees
+
+    with pytest.raises(ArtifactError, match=r"trees\.npz and model\.onnx are different models"):
+        Explainer(first, trees)
 
 
-def test_numbers_of_one_type_are_an_array() -> None:
-    assert ubjson.loads(b"[$d#i\x01\x3f\x80\x00\x00").tolist() == [1.0]
+def test_a_model_of_format_1_is_told_from_one_without_trees(tmp_path: Path) -> None:
+    old = load_artifact(old_model(tmp_path / "old"))
+
+    assert load_explainer(old) is None
+    answer = no_explanation(old)
+    assert (answer.status, answer.code) == (501, "no_explanation")
+    assert "was trained in format 1, whose trees are not read any more. Train it again." in str(answer)
 
 
-@pytest.mark.parametrize(
-    "document", [b"", b"[", b"{i\x05ab", b"Si\x09short", b"[$d#i\x02\x00", b"?", b"SSi\x01a", b"Si\xff"]
-)
-def test_what_is_no_ubjson_is_refused(document: bytes) -> None:
-    with pytest.raises(ValueError, match=r"breaks off|marker|whole number"):
-        ubjson.loads(document)
+def test_trees_that_changed_are_refused(tmp_path: Path) -> None:
+    artifact = load_artifact(boosted_artifact(tmp_path / "model"))
+    (artifact.folder / TREES).write_bytes(b"changed")
+
+    with pytest.raises(ArtifactError, match=r"trees\.npz has changed since the model was written"):
+        load_explainer(artifact)
 
 
 def test_the_service_needs_no_training_library(tmp_path: Path) -> None:
@@ -103,9 +104,9 @@ def test_the_service_needs_no_training_library(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({sorted(TRAINING | {'scipy', 'joblib'})!r}))\n"
         "import pipeline.cli.commands, serve_app.deployment.run, serve_app.app\n"
-        "from registry.artifact import load_artifact; from serve_app.model.predictor import Predictor; from "
-        "transforms.listings.example import EXAMPLE\n"
-        "from pathlib import Path; print(sorted(Predictor(load_artifact(Path(sys.argv[1]))).explain(EXAMPLE)))"
+        "from registry.artifact import load_artifact; from serve_app.model.explain import load_explainer\n"
+        "from pathlib import Path; model = load_artifact(Path(sys.argv[1]))\n"
+        "print(sorted(load_explainer(model).explain(model.golden.features[0])))"
     )
 
     done = subprocess.run(

@@ -10,11 +10,10 @@ from transforms.listings.example import EXAMPLE
 
 from pipeline.predict import score
 from registry.artifact import load_artifact
-from registry.errors import ArtifactError
 from serve_app.errors import InvalidListing, RequestError
 from serve_app.model.predictor import Predictor
 from tests.support.accepted_listings import accepted_listings
-from tests.support.serving.models import as_listings, boosted_artifact, boosted_model
+from tests.support.serving.models import as_listings, boosted_model
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.contract import CATEGORY, FEATURES, Pricing
 
@@ -147,12 +146,3 @@ def test_a_model_without_trees_says_so(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="contributions") as caught:
         Predictor(load_artifact(tiny_artifact(tmp_path / "tiny"))).explain(EXAMPLE)
     assert caught.value.status == 501
-
-
-def test_a_booster_of_another_model_is_refused(tmp_path: Path) -> None:
-    first = load_artifact(boosted_artifact(tmp_path / "first"))
-    other = boosted_artifact(tmp_path / "other", seed=1)
-    (first.folder / "booster.ubj").write_bytes((other / "booster.ubj").read_bytes())
-
-    with pytest.raises(ArtifactError, match=r"another model than model\.onnx"):
-        Predictor(first)

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
-from pipeline.train.boosting import BOOSTER_FILE, booster_to_onnx
+from pipeline.train.boosting import booster_to_onnx, tree_arrays
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
+from registry.trees import TREES
 from tests.support.accepted_listings import BOROUGHS, TYPES, accepted_listings
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact, tiny_manifest
 from transforms.encode import Encoder
@@ -26,7 +27,7 @@ VOCABULARY = {
 
 def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: int = 20) -> Path:
     """Write a small model of XGBoost, as training does, and return its folder."""
-    onnx, booster, golden, expected = _boosted(seed, rounds)
+    onnx, trees, golden, expected = _boosted(seed, rounds)
     manifest = {**tiny_manifest(version), "vocabulary": VOCABULARY}
     write_artifact(
         folder,
@@ -34,7 +35,7 @@ def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: 
         onnx=onnx,
         golden_features=golden,
         golden_probabilities=expected,
-        files={BOOSTER_FILE: booster},
+        files={TREES: trees},
     )
     return folder
 
@@ -54,12 +55,9 @@ def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
     }
     booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), rounds)
     golden = features[:20]
-    return (
-        booster_to_onnx(booster, 4, len(CONTRACT.features)),
-        bytes(booster.save_raw("ubj")),
-        golden,
-        booster.inplace_predict(golden),
-    )
+    trees = tree_arrays(booster, 4)
+    onnx = booster_to_onnx(trees, features.shape[1])
+    return onnx, trees.to_bytes(), golden, booster.inplace_predict(golden)
 
 
 def boosted_model(folder: Path, **options: Any) -> Artifact:
