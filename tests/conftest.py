@@ -8,9 +8,9 @@ from nightprice.ray_environment import LOCAL_PIPELINE, PIPELINE, configure
 configure(PIPELINE, LOCAL_PIPELINE)
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Iterator
+from collections.abc import Iterator  # noqa: E402
 
-import pytest
+import pytest  # noqa: E402
 
 pytest_plugins = [
     "tests.support.s3_server",

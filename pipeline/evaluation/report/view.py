@@ -27,6 +27,7 @@ def metric_text(metric: Metric, value: float | None) -> str:
 def difference(metric: Metric, value: float, other: float) -> str:
     """How `value` compares with `other`, in words.
 
+    >>> from pipeline.evaluation.metrics import METRIC
     >>> difference(METRIC["accuracy"], 0.71, 0.6), difference(METRIC["ordinal_mae"], 0.31, 0.45)
     ('11.0 points better', '0.140 better')
     """

@@ -243,7 +243,7 @@ def test_every_number_appears() -> None:
         "02000000",
         "Bronx = 1",
         "settings.xgboost.max_depth",
-        "180 – 400",
+        "over 180, up to 400",
     ):
         assert shown in text
 
