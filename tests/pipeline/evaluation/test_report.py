@@ -113,7 +113,7 @@ def model() -> dict[str, Any]:
         },
         "comparison": [
             {
-                "name": "the notebook's forest",
+                "name": "the baseline",
                 "ref": "listing-price@20261120T090000Z-9c8b7a",
                 "estimator": "random_forest",
                 "rows": 4774,
@@ -167,7 +167,7 @@ def test_page_begins_with_what_the_model_is_worth() -> None:
 
     assert "listing-price@20261123T134500Z-1a2b3c" in text
     assert (
-        "Right for 71.0% (± 0.7) of 4,774 listings it had not seen, against 60.3% (the notebook's forest) and "
+        "Right for 71.0% (± 0.7) of 4,774 held-out rows, against 60.3% (the baseline) and "
         "41.0% (always “Low”)." in text
     )
     assert "23 November 2026, 13:45 UTC" in text
