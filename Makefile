@@ -26,6 +26,12 @@ airflow: .venv-airflow/installed  ## make the virtual environment .venv-airflow 
 demo: install  ## the whole main job on 40,000 generated listings, in about a minute
 	@$(BIN)/nightprice demo
 
+check: install  ## the inner loop, under a minute: style, types, and the tests that start no Ray, server, browser or command
+	@$(MAKE) --no-print-directory -j2 lint fast-tests
+
+fast-tests: install
+	@$(BIN)/python -m pytest -m "not slow" -q
+
 test: lint  ## style, types, and every test (NIGHTPRICE_TEST_DATA=DIR adds those on real listings)
 	@$(BIN)/python -m pytest
 
@@ -64,4 +70,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo test lint format bench-process bench-train bench-serve bench-memory image lock
+.PHONY: help install airflow demo check fast-tests test lint format bench-process bench-train bench-serve bench-memory image lock

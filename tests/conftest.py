@@ -1,6 +1,7 @@
 """What every test stands on: the environment Ray reads when it is imported, and one cluster for the session."""
 
 import os
+import re
 
 from nightprice.ray_environment import LOCAL_PIPELINE, PIPELINE, configure
 
@@ -18,6 +19,25 @@ pytest_plugins = [
     "tests.support.bigquery_server",
     "tests.support.ray_head",
 ]
+
+# What `make check` leaves out: tests that start Ray, a server or a browser, by fixture or parameter; those that start
+# commands, and two that generate for long, by the place they are in.
+SLOW_FIXTURES = {"bigquery", "browser", "cluster", "postgres", "ray_session", "s3", "service"}
+SLOW_TESTS = re.compile(
+    r"tests/(benchmarks|deploy|e2e|pipeline/cli|serve_app/deployment)/"
+    r"|test_fuzz|test_generate|test_the_service_needs_no_training_library"
+    r"|\[(postgresql|s3)\b"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: starts Ray, a server, a browser or a command; `make check` leaves it out")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_TESTS.search(item.nodeid) or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
