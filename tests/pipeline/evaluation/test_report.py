@@ -192,7 +192,7 @@ def test_models_of_the_comparison_are_named_in_full() -> None:
     fewer = Page(render_report(manifest, dataset())).text
 
     assert (
-        "On 4,774 held-out rows. The notebook's forest is listing-price@20261120T090000Z-9c8b7a, on the same rows."
+        "On 4,774 held-out rows. The baseline is listing-price@20261120T090000Z-9c8b7a, on the same rows."
         in same
     )
     assert "on the 4,700 of them that it can score." in fewer
@@ -345,7 +345,7 @@ def test_optional_parts_of_a_model_may_be_missing(part: str, empty: bool) -> Non
 
     assert "Right for 71.0%" in page.text
     assert "None" not in page.text
-    assert ("notebook's forest" in page.text) == (part != "comparison")
+    assert ("the baseline" in page.text) == (part != "comparison")
     assert ("What it looks at" in page.text) == (part != "importance")
 
 
