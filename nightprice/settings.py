@@ -100,7 +100,7 @@ def split_list(value: Any) -> Any:
     return [part.strip(" \"'") for part in inner.split(",") if part.strip()]
 
 
-def load(model: type[S], file: Path | None = None, **arguments: Any) -> S:
+def load(model: type[S], file: Path | None = None, /, **arguments: Any) -> S:
     """The settings in force: `arguments`, then variables, then the file, then defaults.
 
     Raises UsageError for a file that is not TOML, a setting or variable that does not exist (with the closest match)
