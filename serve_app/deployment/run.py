@@ -38,8 +38,9 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
     options = load_options(**given)
     # The whole model, so that what is wrong with it is an error here. A replica that starts later, while the registry
     # is away, then takes no requests.
-    Registry(options.registry, options.cache_dir).load(options.model_ref())
-    options = options.model_copy(update={"model": options.model_ref(), "model_required": True})
+    contract, model = options.load_contract(), options.model_ref()
+    Registry(options.registry, options.cache_dir).load(model).require(contract)
+    options = options.model_copy(update={"model": model, "model_required": True})
     joins = bool(os.environ.get("RAY_ADDRESS"))
     with environment.configured(options.port) as haproxy, ExitStack() as running:
         if not joins:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from transforms.listings.example import EXAMPLE
+from transforms.listings import CONTRACT
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
@@ -26,6 +26,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.s3_server import serving
 from tests.support.serving.models import registry_with
+from tests.support.serving.requests import EXAMPLE
 from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.support.waiting import await_that
@@ -302,7 +303,8 @@ def test_they_end_and_leave_nothing(service: Service, second: Second) -> None:
 
 
 def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: Path) -> None:
-    newer = {what: changed_manifest(registry, tmp_path / what, what) for what in ("format", "contract_version")}
+    newer = newer_format(registry, tmp_path / "newer")
+    other = tiny_artifact(tmp_path / "other", contract={**CONTRACT.ref, "version": 99})
     damaged = tiny_artifact(tmp_path / "damaged")
     (damaged / "model.onnx").write_bytes(b"no model")
     closed = free_port()
@@ -313,8 +315,9 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
         ("is neither a folder nor NAME@ALIAS", 1, {"model": tmp_path / "nowhere"}, {}),
         ("is not a model: it has no manifest.json", 1, {"model": tmp_path}, {}),
         ("model.onnx has changed", 1, {"model": damaged}, {}),
-        ("has the model format 99", 1, {"model": newer["format"]}, {}),
-        ("was trained on contract 99", 1, {"model": newer["contract_version"]}, {}),
+        ("has the model format 99", 1, {"model": newer}, {}),
+        ("was trained under version 99 of the contract", 1, {"model": other}, {}),
+        ("can't be loaded", 2, {"registry": registry.uri, "contract": "no_such_module:CONTRACT"}, {}),
         ("not an address of this machine", 1, {"registry": registry.uri, "host": "192.0.2.99"}, {}),
         ("No Ray cluster answers", 1, {"registry": registry.uri}, {"RAY_ADDRESS": f"127.0.0.1:{closed}"}),
         ("poll_seconds", 2, {"registry": registry.uri, "poll_seconds": 0}, {}),
@@ -336,9 +339,9 @@ def ended(variables: dict[str, str], options: dict[str, Any]) -> Service:
     return service
 
 
-def changed_manifest(registry: Registry, folder: Path, key: str) -> Path:
+def newer_format(registry: Registry, folder: Path) -> Path:
     """A copy of a model that a newer nightprice might have written."""
     shutil.copytree(Path(registry.uri) / NAME / "versions" / FIRST, folder)
     manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**manifest, key: 99}))
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
     return folder
