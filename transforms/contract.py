@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from nightprice.errors import ContractError, UsageError, closest
+from nightprice.errors import ContractError, UsageError, closest, missing_column
 from nightprice.hashing import text_key
 
 MISSING = "missing"
@@ -384,10 +384,7 @@ class Contract:
         for item in fields:
             missing = set(item.columns) - set(available)
             if missing if item.joined else missing == set(item.columns):
-                needed = (" and " if item.joined else " or ").join(f'"{name}"' for name in item.columns)
-                listed = ", ".join(sorted(available)[:100]) or "none"
-                hint = closest(min(missing, key=item.columns.index), available)
-                raise ContractError(f"{where}: column {needed} is missing.{hint} Available columns: {listed}.")
+                raise missing_column(where, item.columns, available, all_of_them=item.joined)
         named = {column for item in fields for column in item.columns}
         chosen = [name for name in available if name in named]
         if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray.data
 
 from nightprice.address import Address
-from nightprice.errors import ContractError, NightpriceError, closest
+from nightprice.errors import NightpriceError, closest, missing_column
 from pipeline.io.tagged_blocks import WriteStats
 from pipeline.manifests import DatasetManifest, SourceDescription
 
@@ -37,10 +37,7 @@ def exactly(*names: str) -> Columns:
     def choose(available: Sequence[str], where: str) -> list[str]:
         for name in names:
             if name not in available:
-                raise ContractError(
-                    f'{where}: column "{name}" is missing.{closest(name, available)} '
-                    f"Columns there: {', '.join(available)}."
-                )
+                raise missing_column(where, [name], available)
         return list(names)
 
     return choose
