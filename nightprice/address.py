@@ -13,9 +13,9 @@ class Address:
 
     `str` and `repr` show `display` only, so that an address can stand in any message.
 
-    >>> address = parse_address("postgresql://ann:secret@db/prices?table=nyc")
+    >>> address = parse_address("postgresql://ann:secret@db/sales?table=daily")
     >>> address, address.scheme
-    (Address('postgresql://ann@db/prices?table=nyc'), 'postgresql')
+    (Address('postgresql://ann@db/sales?table=daily'), 'postgresql')
     """
 
     text: str

@@ -50,8 +50,8 @@ def missing_column(
 ) -> ContractError:
     """The error for a source that has none of the columns `names`, or not `all_of_them`.
 
-    >>> print(missing_column("a.csv", ["room_type"], ["id", "room_typ"]))
-    a.csv: column "room_type" is missing. Did you mean "room_typ"? Available columns: id, room_typ.
+    >>> print(missing_column("a.csv", ["colour"], ["id", "color"]))
+    a.csv: column "colour" is missing. Did you mean "color"? Available columns: color, id.
     """
     needed = (" and " if all_of_them else " or ").join(f'"{name}"' for name in names)
     hint = closest(next(name for name in names if name not in available), available)

@@ -9,8 +9,8 @@ from pipeline.io.stores import StoreError
 
 OURS = ("table", "query", "key")
 EXAMPLES = {
-    "postgresql": "postgresql://user@host/database?table=prices",
-    "sqlite": "sqlite:///data.db?table=prices",
+    "postgresql": "postgresql://user@host/database?table=rows",
+    "sqlite": "sqlite:///data.db?table=rows",
 }
 
 
@@ -38,7 +38,7 @@ class SqlAddress:
         """The table to write; StoreError for a query or a key, which are for reading."""
         if self.table is None or self.key is not None:
             raise StoreError(
-                f'"{self.address}" cannot be written to: a sink is one table, as in "?table=prices", without '
+                f'"{self.address}" cannot be written to: a sink is one table, as in "?table=rows", without '
                 "query or key."
             )
         return self.table

@@ -1,8 +1,8 @@
 """Tables of PostgreSQL and SQLite: read by ranges of a key, written to staging tables and swapped in one transaction.
 
-postgresql://user:password@host:5432/database?table=prices
+postgresql://user:password@host:5432/database?table=rows
 postgresql://user@host/database?query=SELECT+...+WHERE+city+%3D+1&key=id
-sqlite:///relative.db?table=prices        sqlite:////absolute/path.db?table=prices
+sqlite:///relative.db?table=rows        sqlite:////absolute/path.db?table=rows
 """
 
 import logging
