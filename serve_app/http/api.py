@@ -284,12 +284,9 @@ class Api:
             async with asyncio.timeout(self._options.request_timeout_s):
                 return await asyncio.wrap_future(working)
         except TimeoutError:
-            limit = self._options.request_timeout_s
-            raise RequestError(
-                408,
-                "timed_out",
-                f"The answer took longer than {limit:g} s. Send fewer {self._contract.records} at once.",
-            ) from None
+            limit, records = self._options.request_timeout_s, self._contract.records
+            message = f"The answer took longer than {limit:g} s. Send fewer {records} at once."
+            raise RequestError(408, "timed_out", message) from None
 
     def _done(self, working: Future[Any]) -> None:
         """Not when its request ends: a thread continues after a timeout."""

@@ -75,7 +75,7 @@ class Predictor:
                 answers.append({self._key: read.get(self._key)})
                 scored.append(answers[-1])
         for answer, probabilities in zip(scored, self._score(matrix[: len(scored)]).tolist(), strict=True):
-            answer |= self._answer(answer[self._key], probabilities)
+            answer.update(self._answer(answer[self._key], probabilities))
         return answers
 
     def explain(self, record: Any) -> dict[str, Any]:

@@ -260,13 +260,15 @@ def _requested_outputs(request: dict[str, Any], label_name: str) -> list[tuple[s
     outputs = request.get("outputs")
     if not outputs:
         return [(name, all_binary) for name in names]
-    if not isinstance(outputs, list) or not all(
-        isinstance(item, dict) and item.get("name") in names for item in outputs
-    ):
+    if not isinstance(outputs, list) or not all(_is_named(item, names) for item in outputs):
         raise refuse(f"The outputs are {label_name} and {PROBABILITIES}.")
     if len({item["name"] for item in outputs}) != len(outputs):
         raise refuse("An output is requested twice.")
     return [(item["name"], _flag(item, "binary_data", default=all_binary)) for item in outputs]
+
+
+def _is_named(item: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(item, dict) and item.get("name") in names
 
 
 def _flag(holder: dict[str, Any], name: str, *, default: bool) -> bool:
