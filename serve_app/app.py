@@ -1,6 +1,6 @@
 """The deployment on Ray Serve: `serve run serve_app.app:app`, or `serve deploy deploy/serve_config.yaml`.
 
-serve run serve_app.app:app model=listing-price@champion registry=/srv/models max_replicas=4
+serve run serve_app.app:app model=NAME@champion registry=/srv/models max_replicas=4
 """
 
 import asyncio

@@ -78,8 +78,8 @@ class InvalidRecord(RequestError):
 def invalid_code(record: str) -> str:
     """The code of a record with wrong fields.
 
-    >>> invalid_code("listing")
-    'invalid_listing'
+    >>> invalid_code("flight")
+    'invalid_flight'
     """
     return f"invalid_{record}"
 

@@ -52,10 +52,10 @@ class Predictor:
         return self.artifact.ref
 
     def predict(self, record: Any) -> dict[str, Any]:
-        """The answer for one record, a JSON value: key, label, probabilities, model.
+        """The answer for one record, a JSON value: its key, label, probabilities, model. Raises InvalidRecord.
 
-        With the contract of listings, `{"id": 1001, "price_category": "High", "probabilities": {"Low": 0.01, …},
-        "model": "listing-price@20261123T134500Z-1a2b3c"}`. Raises InvalidRecord.
+        Key and label are called as the contract calls them: `{"id": 1001, "delay": "long", "probabilities": {"none":
+        0.2, "long": 0.8}, "model": "flight-delay@20261123T134500Z-1a2b3c"}`.
         """
         read = self.reader.read(record)
         return self._answer(read.get(self._key), self._score(self.encoder.record(read)[np.newaxis])[0].tolist())

@@ -72,11 +72,11 @@ class RecordReader:
     >>> vocabulary = {name: {CONTRACT.example.get(name): 1} for name in CONTRACT.coded}
     >>> reader = RecordReader(Encoder(CONTRACT, vocabulary))
     >>> record = reader.read(dict(CONTRACT.example))
-    >>> record["id"], record["latitude"], record["kitchen"]
-    (1001, 40.71383, False)
-    >>> reader.read({**CONTRACT.example, "kitchn": 1})
+    >>> record[CONTRACT.key], [record[name] for name in CONTRACT.strict]
+    (1001, ['Brooklyn', 'Entire home/apt'])
+    >>> reader.read({**CONTRACT.example, "made_up": 1})
     Traceback (most recent call last):
-    serve_app.errors.InvalidRecord: 1 field is wrong: kitchn.
+    serve_app.errors.InvalidRecord: 1 field is wrong: made_up.
     """
 
     def __init__(self, encoder: Encoder) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import psutil
 import pytest
-from transforms.listings.example import EXAMPLE
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
@@ -26,6 +25,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.s3_server import serving
 from tests.support.serving.models import registry_with
+from tests.support.serving.requests import EXAMPLE
 from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.support.waiting import await_that

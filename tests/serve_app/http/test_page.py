@@ -11,11 +11,11 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from transforms.listings.example import EXAMPLE
 
 from tests.support.paths import ROOT
 from tests.support.serving.client import Client
-from transforms.contract import FEATURES
+from tests.support.serving.requests import EXAMPLE
+from transforms.listings import CONTRACT
 
 STATIC = ROOT / "serve_app" / "http" / "static"
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
@@ -41,7 +41,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def opened(browser: webdriver.Chrome, address: str) -> None:
     browser.get(address)
-    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "room_type"))
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.NAME, "room_type"))
 
 
 def logged(browser: webdriver.Chrome) -> list[Any]:
@@ -57,7 +57,7 @@ def bars(browser: webdriver.Chrome, where: str) -> dict[str, float]:
 
 def answered(browser: webdriver.Chrome) -> str:
     WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "result").is_displayed())
-    return browser.find_element(By.ID, "category").text
+    return browser.find_element(By.ID, "label").text
 
 
 @browser_needed
@@ -71,7 +71,7 @@ def test_the_example_is_filled_in_and_answered(browser: webdriver.Chrome, addres
     assert bars(browser, "probabilities") == expected["probabilities"]
     contributions = bars(browser, "contributions")
     assert contributions == expected["contributions"][expected["price_category"]]
-    assert set(contributions) == set(FEATURES)
+    assert set(contributions) == set(CONTRACT.features)
     assert logged(browser) == []
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert loaded
@@ -81,7 +81,7 @@ def test_the_example_is_filled_in_and_answered(browser: webdriver.Chrome, addres
 @browser_needed
 def test_it_works_with_the_keyboard_alone(browser: webdriver.Chrome, address: str) -> None:
     opened(browser, address)
-    box = browser.find_element(By.ID, "accommodates")
+    box = browser.find_element(By.NAME, "accommodates")
 
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("2", Keys.ENTER)
@@ -92,12 +92,12 @@ def test_it_works_with_the_keyboard_alone(browser: webdriver.Chrome, address: st
 @browser_needed
 def test_a_wrong_field_is_marked_and_explained(browser: webdriver.Chrome, address: str) -> None:
     opened(browser, address)
-    box = browser.find_element(By.ID, "beds")
+    box = browser.find_element(By.NAME, "beds")
 
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("1000", Keys.ENTER)
 
-    said = WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "beds-wrong").text)
+    said = WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "field-beds-problem").text)
     assert said == "beds: found 1000, expected a number from 0 to 100."
     assert box.get_attribute("aria-invalid") == "true"
     assert browser.switch_to.active_element == box
