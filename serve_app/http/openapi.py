@@ -33,7 +33,9 @@ def document(
     """
     whole: Json = json.loads((files("serve_app.http") / "openapi.json").read_bytes())
     example = known_example(contract, vocabulary)
-    whole["info"] |= {"version": version, "x-contract": _summary(contract)}
+    purpose = f"Predicts the {contract.label_name} of one {contract.record} or of many {contract.records}."
+    description = f"{purpose} {whole['info']['description']}"
+    whole["info"] |= {"version": version, "description": description, "x-contract": _summary(contract)}
     schemas = whole["components"]["schemas"]
     schemas["Record"] = record_schema(contract, example)
     schemas["Records"] = _records_schema(contract, max_rows)

@@ -1,5 +1,6 @@
-"""The page in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
+"""The page and the documents in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
 
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,11 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.paths import ROOT
+from serve_app.http.page import PATHS
 from tests.support.serving.client import Client
 from tests.support.serving.requests import EXAMPLE
 from transforms.listings import CONTRACT
@@ -50,6 +53,12 @@ def logged(browser: webdriver.Chrome) -> list[Any]:
     return entries
 
 
+def assert_no_outside_address(browser: webdriver.Chrome, address: str) -> None:
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert loaded
+    assert all(str(name).startswith(address) for name in loaded)
+
+
 def bars(browser: webdriver.Chrome, where: str) -> dict[str, float]:
     found = browser.find_elements(By.CSS_SELECTOR, f"#{where} .bar")
     return {str(bar.get_attribute("data-name")): float(str(bar.get_attribute("data-value"))) for bar in found}
@@ -73,9 +82,7 @@ def test_the_example_is_filled_in_and_answered(browser: webdriver.Chrome, addres
     assert contributions == expected["contributions"][expected["price_category"]]
     assert set(contributions) == set(CONTRACT.features)
     assert logged(browser) == []
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert loaded
-    assert all(str(name).startswith(address) for name in loaded)
+    assert_no_outside_address(browser, address)
 
 
 @browser_needed
@@ -127,17 +134,27 @@ def background(browser: webdriver.Chrome, address: str) -> list[int]:
 
 
 @browser_needed
-def test_the_documents_are_shown(browser: webdriver.Chrome, address: str) -> None:
+def test_the_documents_are_shown_and_can_be_tried(browser: webdriver.Chrome, address: str, client: Client) -> None:
+    def await_all(selector: str) -> list[WebElement]:
+        return WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
+
     logged(browser)
     browser.get(f"{address}docs")
 
-    WebDriverWait(browser, 20).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, "#operations section")) > 10)
-    assert "POST /v1/predict" in browser.page_source
+    assert len(await_all(".opblock")) > 10
+    await_all("#operations-Predictions-predict .opblock-summary-control")[0].click()
+    (execute,) = await_all("button.execute")
+    assert json.loads(str(browser.find_element(By.CSS_SELECTOR, "textarea").get_attribute("value"))) == EXAMPLE
+    execute.click()
+    (answer,) = await_all(".live-responses-table .highlight-code code")
+    assert json.loads(answer.text) == client.post("/v1/predict", EXAMPLE).json()
+    # Nothing was kept out by the content security policy, and nothing came from elsewhere.
     assert logged(browser) == []
+    assert_no_outside_address(browser, address)
 
 
 def test_headers_keep_everything_else_out(client: Client) -> None:
-    for path in ("/", "/page.css", "/page.js", "/docs"):
+    for path in PATHS:
         answer = client.get(path)
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -147,7 +164,7 @@ def test_headers_keep_everything_else_out(client: Client) -> None:
 
 def test_no_file_names_an_outside_address() -> None:
     files = [path for path in STATIC.iterdir() if path.is_file()]
-    assert len(files) == 5
+    assert {"page.html", "page.js", "docs.html", "docs.js"} <= {path.name for path in files}
     for path in files:
         outside = re.sub(r'"http://www\.w3\.org/2000/svg"', "", path.read_text())
         assert not re.search(r"https?://|//[a-z]+\.[a-z]", outside), path.name
