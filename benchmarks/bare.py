@@ -20,7 +20,7 @@ def main() -> None:
     metrics = RayMetrics(input_names(CONTRACT))
     reloader = ModelReloader(
         Registry(registry),
-        options.model,
+        options.model_ref(),
         CONTRACT,
         poll_seconds=options.poll_seconds,
         threads=options.threads,

@@ -112,8 +112,8 @@ class Api:
             response = self._refusal(error, path, request_id)
         except Exception:
             logger.exception("A request failed", extra={"request": request_id, "endpoint": route})
-            error = RequestError(500, "internal", "The service failed. Its log has the reason under this request id.")
-            response = self._refusal(error, path, request_id)
+            fault = RequestError(500, "internal", "The service failed. Its log has the reason under this request id.")
+            response = self._refusal(fault, path, request_id)
         # Elsewhere Ray Serve adds the request id.
         own_id = request_id if DIRECT in scope else None
         await send_response(send, response, own_id, method == "HEAD")
@@ -239,11 +239,11 @@ class Api:
         return self._openapi_response[1]
 
     def _document(self, predictor: Predictor | None) -> dict[str, Any]:
-        options = self._options
+        artifact, options = predictor.artifact if predictor else None, self._options
         return document(
             self._contract,
-            predictor and predictor.artifact.label,
-            predictor and predictor.artifact.vocabulary,
+            artifact.label if artifact else None,
+            artifact.vocabulary if artifact else None,
             version=self.version,
             max_rows=options.max_rows,
             needs_key=bool(options.api_keys),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from serve_app.model.record import LIST_OF_TEXTS, Outcome, RecordReader, describ
 from transforms.contract import MISSING, UNPARSEABLE, Field
 from transforms.lift import Indices, Mask, distinct
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader)
     if problems := list(_column_problems(columns, reader)):
         raise InvalidRecord(reader.contract.record, problems)
     arrays = {name: _one_array(column) for name, column in columns.items()}
-    flags = {}
+    flags: dict[str, pa.Array] = {}
     for name, fields in reader.lists.items():
         flags |= _flags_of_list(arrays.get(name), fields, rows)
     values: dict[str, pa.Array] = {}

@@ -1,4 +1,4 @@
-"""The page and the documents in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
+"""Page and documents in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.paths import ROOT
 from serve_app.http.page import PATHS
+from tests.support.paths import ROOT
 from tests.support.serving.client import Client
 from tests.support.serving.requests import EXAMPLE
 from transforms.listings import CONTRACT
