@@ -1,6 +1,6 @@
 """The deployment on Ray Serve: `serve run serve_app.app:app`, or `serve deploy deploy/serve_config.yaml`.
 
-serve run serve_app.app:app model=listing-price@champion registry=/srv/models max_replicas=4
+serve run serve_app.app:app model=NAME@champion registry=/srv/models max_replicas=4
 """
 
 import asyncio
@@ -11,16 +11,17 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.schema import LoggingConfig
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nightprice.errors import UsageError
 from registry.registry import Registry
 from serve_app.deployment.environment import CONNECTIONS
 from serve_app.errors import RETRY_AFTER_S
 from serve_app.http.api import Api
-from serve_app.http.middleware import Shortcut
+from serve_app.http.middleware import FastPath
+from serve_app.http.wire import App, Receive, Scope, Send
 from serve_app.metrics import RayMetrics
-from serve_app.model.reloader import Follower
+from serve_app.model.record import input_names
+from serve_app.model.reloader import ModelReloader
 from serve_app.options import ServeOptions, load_options
 
 # Below the logger of Ray Serve, so that it lands in the replica's log.
@@ -31,12 +32,12 @@ NAME = "nightprice"
 
 @serve.ingress()
 class Prediction:
-    """One replica: the model it follows, behind the HTTP API."""
+    """One replica: the model that it follows, behind the HTTP API."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         """`arguments` are the options without the keys, which every replica reads from its own environment."""
         self._options = load_options(**arguments)
-        # Ray Serve itself writes a line for each request at INFO; we say only what matters.
+        # Ray Serve itself logs every request at INFO; we log only what matters.
         logger.setLevel(self._options.log_level)
         if self._options.keys_required and not self._options.api_keys:
             raise UsageError(
@@ -47,53 +48,53 @@ class Prediction:
             logger.warning(
                 "No keys: whoever reaches the service may call. Set NIGHTPRICE_SERVE_API_KEYS where the replicas run."
             )
-        self._metrics = RayMetrics()
-        registry = Registry(self._options.registry, self._options.cache_dir)
-        self._follower = Follower(
-            registry,
+        contract = self._options.load_contract()
+        self._metrics = RayMetrics(input_names(contract))
+        self._reloader = ModelReloader(
+            Registry(self._options.registry, self._options.cache_dir),
             self._options.model_ref(),
+            contract,
             poll_seconds=self._options.poll_seconds,
             threads=self._options.threads,
             metrics=self._metrics,
         )
-        self._follower.start()
+        self._reloader.start()
         if self._options.model_required:
-            # Not an error, which Ray would try again a few times and then give up: the registry may be away for long.
-            self._follower.wait()
+            # Not an error, which Ray would retry a few times only: the registry may be unreachable for long.
+            self._reloader.wait()
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:
+    def __serve_build_asgi_app__(self) -> App:
         """What Ray Serve calls for the application, after the constructor."""
-        api = Api(self._follower, self._options, self._metrics, sends_request_id=False)
+        api = Api(self._reloader, self._options, self._metrics)
         if self._options.autoscales:
             return seen_by_autoscaling(api)
-        Shortcut.app = Api(self._follower, self._options, self._metrics)
+        FastPath.app = api
         return api
 
     def __del__(self) -> None:
-        if hasattr(self, "_follower"):
-            self._follower.stop()
+        if hasattr(self, "_reloader"):
+            self._reloader.stop()
             self._metrics.stop()
 
 
-def seen_by_autoscaling(api: ASGIApp) -> ASGIApp:
-    """Let one turn of the event loop pass before the work.
+def seen_by_autoscaling(api: App) -> App:
+    """Let one iteration of the event loop pass before the work.
 
-    Ray looks every now and then how many requests a replica has in hand. One row is answered in a single turn of the
-    loop,
+    Ray looks every now and then how many requests a replica has in flight. One row is answered in a single iteration,
     so Ray would find none, however many wait behind it.
     """
 
-    async def after_a_turn(scope: Scope, receive: Receive, send: Send) -> None:
+    async def after_an_iteration(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)
         await api(scope, receive, send)
 
-    return after_a_turn
+    return after_an_iteration
 
 
 def app(arguments: dict[str, Any]) -> Application:
     """The application; `arguments` are options of the service by name (`serve_app.options`). Raises UsageError.
 
-    Where it listens is Ray Serve's option, not ours: taken for everywhere.
+    The address to listen at is Ray Serve's own option: here it counts as any.
     """
     return build(load_options(**{"host": "0.0.0.0", **arguments}))
 
@@ -102,9 +103,8 @@ def build(options: ServeOptions) -> Application:
     """The application with these options."""
     deployment = serve.deployment(
         name=NAME,
-        # As many as HAProxy keeps connections: whoever sends a body slowly holds a place there for long.
-        # `Api` counts those whose
-        # body is here (max_ongoing_requests, max_queued_requests, max_small_requests).
+        # As many as HAProxy keeps connections: a client that sends its body slowly holds a slot for long. `Api` counts
+        # the requests whose body is complete (max_ongoing_requests, max_queued_requests, max_small_requests).
         max_ongoing_requests=CONNECTIONS,
         max_queued_requests=options.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),

@@ -13,16 +13,21 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True)
 class Problem:
-    """One wrong field of a request."""
+    """One wrong field of a request.
+
+    >>> problem = Problem("guests", "out_of_range", "0", "a whole number from 1 to 64")
+    >>> problem.reason, problem.message
+    ('guests:out_of_range', 'guests: found 0, expected a whole number from 1 to 64.')
+    """
 
     field: str
     problem: str
     """The word that rejected rows have for it: missing, unparseable, out_of_range, not_allowed, unknown."""
     found: str | None
-    """What was there, shortened; None if nothing was."""
+    """The value, shortened; None if there is none."""
     expected: str
     hint: str = ""
-    """The closest thing that would have been right."""
+    """The closest value that would have been right."""
 
     @property
     def reason(self) -> str:
@@ -36,12 +41,12 @@ class Problem:
         return f"{self.field}: {found}, expected {self.expected}.{self.hint}"
 
     def as_json(self) -> dict[str, Any]:
-        shown = {key: value for key, value in asdict(self).items() if key != "hint"}
-        return {**shown, "reason": self.reason, "message": self.message}
+        plain = {key: value for key, value in asdict(self).items() if key != "hint"}
+        return {**plain, "reason": self.reason, "message": self.message}
 
 
 class RequestError(NightpriceError):
-    """An answer other than 200: its HTTP status, a word for machines, and a sentence for people."""
+    """A response other than 200: its HTTP status, a code for machines, and a sentence for people."""
 
     def __init__(
         self,
@@ -56,17 +61,27 @@ class RequestError(NightpriceError):
         self.reasons = Counter(problem.reason for problem in problems)
 
     def as_json(self) -> dict[str, Any]:
-        found = {"problems": [problem.as_json() for problem in self.problems]} if self.problems else {}
-        return {"code": self.code, "message": str(self), **found}
+        problems = {"problems": [problem.as_json() for problem in self.problems]} if self.problems else {}
+        return {"code": self.code, "message": str(self), **problems}
 
 
-class InvalidListing(RequestError):
-    """A listing with wrong fields, all of them named."""
+class InvalidRecord(RequestError):
+    """A record with wrong fields, all of them named."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, record: str, problems: Sequence[Problem]) -> None:
+        """`record` is what the contract calls one."""
         names = ", ".join(dict.fromkeys(problem.field for problem in problems))
-        said = "1 field is wrong" if len(problems) == 1 else f"{len(problems)} fields are wrong"
-        super().__init__(422, "invalid_listing", f"{said}: {names}.", problems)
+        count = "1 field is wrong" if len(problems) == 1 else f"{len(problems)} fields are wrong"
+        super().__init__(422, invalid_code(record), f"{count}: {names}.", problems)
+
+
+def invalid_code(record: str) -> str:
+    """The code of a record with wrong fields.
+
+    >>> invalid_code("flight")
+    'invalid_flight'
+    """
+    return f"invalid_{record}"
 
 
 def not_ready(reason: str) -> RequestError:
@@ -75,7 +90,7 @@ def not_ready(reason: str) -> RequestError:
 
 
 def overloaded() -> RequestError:
-    """More is in hand than the options allow."""
+    """More requests are in flight than the options allow."""
     return RequestError(
         503,
         "overloaded",

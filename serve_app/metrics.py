@@ -1,17 +1,16 @@
 """What the service counts; Ray exports it to Prometheus.
 
-Counts are gathered here and handed to Ray once a second: handing over costs more than a prediction.
+Counts are collected here and handed to Ray once a second: handing one over costs more than a prediction.
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from serve_app.model.predictor import Predictor
-from serve_app.model.record import NAMES
 
 # Milliseconds; one row takes less than one, a bulk request up to seconds.
 LATENCY_BOUNDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000]
@@ -24,13 +23,13 @@ class Metrics(Protocol):
     def request(self, route: str, status: int, seconds: float) -> None:
         """One request was answered."""
 
-    def predictions(self, model: str, categories: Mapping[str, int], seconds: float) -> None:
-        """Rows were scored by a model, in so much time of the model itself."""
+    def predictions(self, model: str, labels: Mapping[str, int], seconds: float) -> None:
+        """Rows were scored by a model: how many got which label, and how long the model took."""
 
     def rejected(self, reasons: Mapping[str, int]) -> None:
-        """Listings were refused, for these `field:problem`."""
+        """Records were refused: how often for which `field:problem`."""
 
-    def swap(self, result: str) -> None:
+    def reload(self, result: str) -> None:
         """An attempt to change the model ended."""
 
     def model(self, predictor: Predictor | None, since: str | None) -> None:
@@ -42,11 +41,11 @@ class NoMetrics:
 
     def request(self, route: str, status: int, seconds: float) -> None: ...
 
-    def predictions(self, model: str, categories: Mapping[str, int], seconds: float) -> None: ...
+    def predictions(self, model: str, labels: Mapping[str, int], seconds: float) -> None: ...
 
     def rejected(self, reasons: Mapping[str, int]) -> None: ...
 
-    def swap(self, result: str) -> None: ...
+    def reload(self, result: str) -> None: ...
 
     def model(self, predictor: Predictor | None, since: str | None) -> None: ...
 
@@ -54,21 +53,23 @@ class NoMetrics:
 class RayMetrics:
     """Counts into `ray.serve.metrics`, from any thread."""
 
-    def __init__(self, flush_seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, fields: Collection[str], flush_seconds: float = FLUSH_SECONDS) -> None:
+        """`fields` are the names that rejections are counted by; any other one is counted as "other"."""
         from ray.serve import metrics as ray_metrics
 
         # Ray says tuple[str] and means tuple[str, ...].
         metrics: Any = ray_metrics
+        self._fields = frozenset(fields)
         self._requests = metrics.Counter(
             "nightprice_requests", description="Requests answered.", tag_keys=("endpoint", "status")
         )
         self._predictions = metrics.Counter(
-            "nightprice_predictions", description="Listings scored.", tag_keys=("category", "model")
+            "nightprice_predictions", description="Records scored.", tag_keys=("category", "model")
         )
         self._rejected = metrics.Counter(
-            "nightprice_rejected", description="Wrong fields of listings.", tag_keys=("field", "problem")
+            "nightprice_rejected", description="Wrong fields of records.", tag_keys=("field", "problem")
         )
-        self._swaps = metrics.Counter(
+        self._reloads = metrics.Counter(
             "nightprice_model_swaps", description="Attempts to change the model.", tag_keys=("result",)
         )
         self._age = metrics.Gauge(
@@ -101,10 +102,10 @@ class RayMetrics:
             self._counts[self._requests, (("endpoint", route), ("status", str(status)))] += 1
             self._times.append((self._request_ms, seconds * 1_000, {"endpoint": route}))
 
-    def predictions(self, model: str, categories: Mapping[str, int], seconds: float) -> None:
+    def predictions(self, model: str, labels: Mapping[str, int], seconds: float) -> None:
         with self._lock:
-            for category, count in categories.items():
-                self._counts[self._predictions, (("category", category), ("model", model))] += count
+            for label, count in labels.items():
+                self._counts[self._predictions, (("category", label), ("model", model))] += count
             self._times.append((self._model_ms, seconds * 1_000, {"model": model}))
 
     def rejected(self, reasons: Mapping[str, int]) -> None:
@@ -112,18 +113,18 @@ class RayMetrics:
             for reason, count in reasons.items():
                 field, _, problem = reason.rpartition(":")
                 # A name that a caller made up must not become a time series.
-                known = field if field in NAMES else "other"
-                self._counts[self._rejected, (("field", known), ("problem", problem))] += count
+                name = field if field in self._fields else "other"
+                self._counts[self._rejected, (("field", name), ("problem", problem))] += count
 
-    def swap(self, result: str) -> None:
+    def reload(self, result: str) -> None:
         with self._lock:
-            self._counts[self._swaps, (("result", result),)] += 1
+            self._counts[self._reloads, (("result", result),)] += 1
 
     def model(self, predictor: Predictor | None, since: str | None) -> None:
         if predictor is None:
             return
         if self._current not in (None, predictor.ref):
-            # Else the age of the old one would stand still for ever.
+            # Otherwise the age of the old one would be reported unchanged from now on.
             self._age.set(0, tags={"model": str(self._current)})
         self._current = predictor.ref
         self._age.set(
@@ -132,7 +133,7 @@ class RayMetrics:
         )
 
     def flush(self) -> None:
-        """Hand over what was gathered."""
+        """Hand over what was counted."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
             times, self._times = self._times, []
@@ -142,7 +143,7 @@ class RayMetrics:
             histogram.observe(value, tags=tags_of)
 
     def stop(self) -> None:
-        """End the thread, with all handed over."""
+        """End the thread, after a last flush."""
         self._stopping.set()
         self._thread.join(timeout=5)
         self.flush()

@@ -1,4 +1,4 @@
-"""Requests and replies as plain values, and their way through ASGI: limits, time, encodings."""
+"""Requests and responses as plain values, and their way through ASGI: limits, time, encodings."""
 
 import asyncio
 import re
@@ -14,6 +14,8 @@ from serve_app.errors import Problem, RequestError
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application."""
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -21,11 +23,11 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Disconnected(Exception):
-    """The client hung up before its request was whole."""
+    """The client hung up before its request was complete."""
 
 
 @dataclass(frozen=True)
-class Call:
+class Request:
     """One request whose body was read."""
 
     method: str
@@ -45,17 +47,21 @@ class Call:
         return self.header("content-type").partition(";")[0].strip().lower()
 
     def json(self) -> Any:
-        """The body as JSON. Raises RequestError 400 for anything else, NaN and Infinity included."""
+        """The body as JSON. Raises RequestError 400 for anything else, NaN and Infinity included.
+
+        >>> Request("POST", "/", {}, b'{"id": 1}', "me").json()
+        {'id': 1}
+        """
         try:
             return from_json(self.body, allow_inf_nan=False, cache_strings="keys")
         except ValueError as error:
-            # The parser's words hold a position, and nothing of the body.
-            raise RequestError(400, "invalid_json", f"The body is no JSON: {error}.") from None
+            # The parser's message has a position, and nothing of the body.
+            raise RequestError(400, "invalid_json", f"The body is not JSON: {error}.") from None
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One answer."""
+class Response:
+    """One response."""
 
     body: bytes
     status: int = 200
@@ -63,20 +69,28 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """An answer of JSON."""
-    return Reply(to_json(data, inf_nan_mode="constants"), status, headers=headers or {})
+def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of JSON.
+
+    >>> json_response({"status": "ok"}).body
+    b'{"status":"ok"}'
+    """
+    return Response(to_json(data, inf_nan_mode="constants"), status, headers=headers or {})
 
 
-def error_reply(error: RequestError, request_id: str) -> Reply:
+def error_response(error: RequestError, request_id: str) -> Response:
     """What a caller is told of an error."""
-    return json_reply({"error": {**error.as_json(), "request_id": request_id}}, error.status, error.headers)
+    return json_response({"error": {**error.as_json(), "request_id": request_id}}, error.status, error.headers)
 
 
-def request_id(headers: Mapping[bytes, bytes]) -> str:
-    """The caller's own, if it is short and plain, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's own, if it is short and plain, else a new one.
+
+    >>> request_id_of({b"x-request-id": b"me-1"})
+    'me-1'
+    """
+    own = headers.get(b"x-request-id", b"")
+    return own.decode() if _REQUEST_ID.fullmatch(own) else uuid.uuid4().hex
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, seconds: float) -> bytes:
@@ -90,18 +104,18 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if size > limit:
             raise too_large(limit)
         if not message.get("more_body"):
-            return b"".join(pieces)
+            return b"".join(chunks)
 
 
 async def _timed(waiting: Awaitable[Any], seconds: float) -> Any:
@@ -122,9 +136,9 @@ def too_large(limit: int) -> RequestError:
 
 
 def too_many(rows: int, limit: int) -> RequestError:
-    """More listings than allowed."""
+    """More rows than allowed."""
     return RequestError(
-        413, "too_many_rows", f"{rows:,} listings in one request, at most {limit:,} are allowed. Send them in parts."
+        413, "too_many_rows", f"{rows:,} rows in one request, at most {limit:,} are allowed. Split the request."
     )
 
 
@@ -138,14 +152,14 @@ def wrong_body(found: str, expected: str) -> RequestError:
     )
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str | None, head: bool = False) -> None:
-    """Put an answer on the wire; `head` leaves its body out."""
+async def send_response(send: Send, response: Response, request_id: str | None, head: bool = False) -> None:
+    """Send a response; `head` leaves its body out."""
     headers = [
-        (b"content-type", reply.content_type.encode()),
-        (b"content-length", str(len(reply.body)).encode()),
+        (b"content-type", response.content_type.encode()),
+        (b"content-length", str(len(response.body)).encode()),
         *([(b"x-request-id", request_id.encode())] if request_id else []),
         (b"x-content-type-options", b"nosniff"),
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()),
     ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else reply.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})

@@ -1,20 +1,19 @@
-"""Many listings as columns, read by the same functions as one listing, once per distinct value."""
+"""Many records as columns, read by the same functions as one record, once per distinct value."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from serve_app.errors import InvalidListing, Problem
-from serve_app.model.record import FLAGS, INPUTS, REQUIRED, describe, read_value, unknown_field, unknown_value
-from transforms.contract import AMENITIES_COLUMN, FIELDS_BY_NAME, MISSING, UNPARSEABLE, Field, accepted_schema
-from transforms.encode import Vocabulary
-from transforms.lift import Indices, distinct
+from serve_app.errors import InvalidRecord, Problem
+from serve_app.model.record import LIST_OF_TEXTS, Outcome, RecordReader, describe, value_reader
+from transforms.contract import MISSING, UNPARSEABLE, Field
+from transforms.lift import Indices, Mask, distinct
 
-Mask = npt.NDArray[np.bool_]
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ReadTable:
     """Columns after reading: every row's values, and for each problem the rows that have it."""
 
     values: pa.Table
-    """In the accepted schema without price; null where a value is missing or wrong."""
+    """In the accepted schema without the target; null where a value is missing or wrong."""
     problems: list[tuple[Problem, Mask]]
     """The problem as its first row has it."""
 
@@ -34,66 +33,72 @@ class ReadTable:
         return bad
 
 
-def read_columns(given: Mapping[str, pa.Array | pa.ChunkedArray], rows: int, vocabulary: Vocabulary) -> ReadTable:
-    """Read columns named as the fields of a listing, each with `rows` values.
+def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader) -> ReadTable:
+    """Read columns named as the fields of a record, each with `rows` values.
 
-    Raises InvalidListing for what is wrong with a column as a whole: unknown, missing though required, of a wrong type.
+    Raises InvalidRecord for what is wrong with a column as a whole: unknown, missing though required, of a wrong type.
+
+    >>> from transforms.encode import Encoder
+    >>> from transforms.listings import CONTRACT
+    >>> reader = RecordReader(Encoder(CONTRACT, {name: {CONTRACT.example.get(name): 1} for name in CONTRACT.coded}))
+    >>> columns = {name: pa.array([value, None]) for name, value in CONTRACT.example.items()}
+    >>> [(problem.reason, mask.tolist()) for problem, mask in read_columns(columns, 2, reader).problems][0]
+    ('id:missing', [False, True])
     """
-    _check(given)
-    columns = {name: _whole(column) for name, column in given.items()}
-    flags = _amenity_flags(columns.get(AMENITIES_COLUMN), rows)
-    read: dict[str, pa.Array] = {}
-    problems: list[tuple[Problem, Mask]] = []
-    for item in INPUTS:
-        column = columns.get(item.name)
-        if column is None:
-            read[item.name] = pa.nulls(rows, item.type)
-        else:
-            read[item.name], found = _read_column(item, column)
-            problems += found
-        if item.of_items:
-            read[item.name] = (
-                read[item.name].fill_null(False)
-                if flags is None
-                else pa.compute.coalesce(read[item.name], flags[item.name])
-            )
-    for name, mask in vocabulary.unknown(read).items():
-        first = read[name][int(mask.argmax())].as_py()
-        problems.append((unknown_value(name, first, vocabulary), mask))
-    schema = accepted_schema(with_price=False)
-    return ReadTable(pa.table([read[name] for name in schema.names], schema=schema), problems)
+    if problems := list(_column_problems(columns, reader)):
+        raise InvalidRecord(reader.contract.record, problems)
+    arrays = {name: _one_array(column) for name, column in columns.items()}
+    flags: dict[str, pa.Array] = {}
+    for name, fields in reader.lists.items():
+        flags |= _flags_of_list(arrays.get(name), fields, rows)
+    values: dict[str, pa.Array] = {}
+    row_problems: list[tuple[Problem, Mask]] = []
+    for item in reader.inputs:
+        values[item.name], problems_of_field = _read_column(item, arrays.get(item.name), rows)
+        row_problems += problems_of_field
+        if item.from_list:
+            values[item.name] = pc.coalesce(values[item.name], flags[item.name])
+    for name, mask in reader.encoder.unknown(values).items():
+        first = values[name][int(mask.argmax())].as_py()
+        row_problems.append((reader.unknown_value(name, first), mask))
+    schema = reader.contract.accepted_schema(with_target=False)
+    return ReadTable(pa.table([values[name] for name in schema.names], schema=schema), row_problems)
 
 
-def _read_column(item: Field, column: pa.Array) -> tuple[pa.Array, list[tuple[Problem, Mask]]]:
+def _read_column(item: Field, column: pa.Array | None, rows: int) -> tuple[pa.Array, list[tuple[Problem, Mask]]]:
+    if column is None:
+        return pa.nulls(rows, item.type), []
     values, indices = distinct(column)
-    outcomes = [read_value(item, value) for value in values]
+    outcomes = list(map(value_reader(item), values))
     read = pa.array([value for value, _ in outcomes], item.type).take(pa.array(indices))
-    return read, list(_problems(item, values, outcomes, indices))
+    return read, list(_row_problems(item, values, outcomes, indices))
 
 
-def _problems(item: Field, values: list[Any], outcomes: list[Any], indices: Indices) -> Iterator[tuple[Problem, Mask]]:
+def _row_problems(
+    item: Field, values: list[Any], outcomes: list[Outcome], indices: Indices
+) -> Iterator[tuple[Problem, Mask]]:
     for name in sorted({problem for _, problem in outcomes if problem}):
         mask: Mask = np.array([problem == name for _, problem in outcomes])[indices]
         yield describe(item, name, None if name == MISSING else values[indices[mask.argmax()]]), mask
 
 
-def _amenity_flags(column: pa.Array | None, rows: int) -> dict[str, pa.Array] | None:
-    """For each flag whether any item of a row's list says so: each distinct item is looked at once."""
+def _flags_of_list(column: pa.Array | None, fields: tuple[Field, ...], rows: int) -> dict[str, pa.Array]:
+    """For each field whether any item of a row's list says so; each distinct item is looked at once."""
     if column is None or column.null_count == rows:
-        return None
+        return {item.name: pa.array(np.zeros(rows, np.bool_)) for item in fields}
     items, indices = distinct(column.flatten())
     # Not Arrow's list_parent_indices: it counts items behind a null, which `flatten` leaves out.
     parents = np.repeat(np.arange(rows), column.value_lengths().fill_null(0))
     flags = {}
-    for item in FLAGS:
-        says = np.array([text is not None and bool(item.read(text)) for text in items], np.bool_)
+    for item in fields:
+        matches = np.array([text is not None and bool(item.read(text)) for text in items], np.bool_)
         flag = np.zeros(rows, np.bool_)
-        flag[parents[says[indices]]] = True
+        flag[parents[matches[indices]]] = True
         flags[item.name] = pa.array(flag)
     return flags
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _one_array(column: Column) -> pa.Array:
     """One array. Chunks with dictionaries of their own become plain: Arrow can't unite all that it can read."""
     if not isinstance(column, pa.ChunkedArray):
         return column
@@ -102,37 +107,30 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _check(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:
-    problems = [
-        unknown_field(name, str(column.type))
-        for name, column in columns.items()
-        if name not in (*NAMES_OF_INPUTS, AMENITIES_COLUMN)
-    ]
-    problems += [
-        describe(item, MISSING, None)
-        for item in REQUIRED
-        if item.name not in columns or _is_empty(columns[item.name].type)
-    ]
+def _column_problems(columns: Mapping[str, Column], reader: RecordReader) -> Iterator[Problem]:
     for name, column in columns.items():
-        if name == AMENITIES_COLUMN:
-            if not (pa.types.is_null(column.type) or _is_list_of_text(column.type)):
-                problems.append(Problem(name, UNPARSEABLE, f"a column of {column.type}", "a column of lists of texts"))
-        elif name in NAMES_OF_INPUTS and not _fits(FIELDS_BY_NAME[name], column.type):
-            problems.append(
-                Problem(name, UNPARSEABLE, f"a column of {column.type}", f"a column of {FIELDS_BY_NAME[name].type}")
-            )
-    if problems:
-        raise InvalidListing(problems)
+        if name not in reader.names:
+            yield reader.unknown_field(name, str(column.type))
+    for item in reader.required:
+        if item.name not in columns or _is_empty(columns[item.name].type):
+            yield describe(item, MISSING, None)
+    for item in reader.inputs:
+        if item.name in columns and not _fits(item, columns[item.name].type):
+            yield _wrong_type(item.name, columns[item.name].type, f"a column of {item.type}")
+    for name in reader.lists:
+        if name in columns and not _is_list_of_texts(columns[name].type):
+            yield _wrong_type(name, columns[name].type, f"a column of which each value is {LIST_OF_TEXTS}")
 
 
-NAMES_OF_INPUTS = {item.name for item in INPUTS}
+def _wrong_type(name: str, type: pa.DataType, expected: str) -> Problem:
+    return Problem(name, UNPARSEABLE, f"a column of {type}", expected)
 
 
 def _fits(item: Field, type: pa.DataType) -> bool:
-    plain = _plain(type)
     if _is_empty(type):
         return True
-    if pa.types.is_string(item.type):
+    plain = _plain(type)
+    if item.is_text:
         return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
     numeric = pa.types.is_integer(plain) or pa.types.is_floating(plain)
     return bool(numeric or (pa.types.is_boolean(item.type) and pa.types.is_boolean(plain)))
@@ -147,7 +145,9 @@ def _is_empty(type: pa.DataType) -> bool:
     return bool(pa.types.is_null(_plain(type)))
 
 
-def _is_list_of_text(type: pa.DataType) -> bool:
+def _is_list_of_texts(type: pa.DataType) -> bool:
+    if pa.types.is_null(type):
+        return True
     if not (pa.types.is_list(type) or pa.types.is_large_list(type)):
         return False
     return bool(pa.types.is_string(type.value_type) or pa.types.is_large_string(type.value_type))

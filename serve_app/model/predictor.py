@@ -1,4 +1,4 @@
-"""The service without its transport: listings in, predictions out, by one version of the model."""
+"""The service without its transport: records in, predictions out, by one version of the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from registry.artifact import Artifact
-from serve_app.errors import InvalidListing
-from serve_app.model.columns import ReadTable, read_columns
+from serve_app.errors import InvalidRecord
+from serve_app.model.columns import Column, ReadTable, read_columns
 from serve_app.model.explain import Explainer, load_explainer, no_explanation
-from serve_app.model.record import read_listing
-from transforms.contract import CATEGORY, FEATURES
-from transforms.encode import Matrix, encode_record, encode_table
+from serve_app.model.record import RecordReader
+from transforms.contract import Contract
+from transforms.encode import Encoder, Matrix
+from transforms.lift import Mask
+from transforms.scored import most_probable, most_probable_label
 
 # A block of rows that a thread scores at once: bounds memory and lets other requests in between.
 BLOCK_ROWS = 4096
@@ -23,96 +24,102 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True)
 class Scored:
-    """Columns that were scored; wrong rows have NaN probabilities."""
+    """Columns that were scored."""
 
     read: ReadTable
     probabilities: Matrix
-    """float32 [n, labels]"""
-    wrong: npt.NDArray[np.bool_]
+    """float32 [n, labels]; NaN in wrong rows."""
+    wrong: Mask
+    """[n]"""
 
 
 class Predictor:
     """One model version, ready to answer. Safe to use from several threads."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Raises ArtifactError if the model can't explain what it scores, though it should."""
-        self.artifact = artifact
+    def __init__(self, artifact: Artifact, contract: Contract) -> None:
+        """Raises ArtifactError if the model is of another contract, or can't explain what it scores, though it
+        should.
+        """
+        artifact.require(contract)
+        self.artifact, self.contract = artifact, contract
+        self.encoder = Encoder(contract, artifact.vocabulary)
+        self.reader = RecordReader(self.encoder)
         self.explainer: Explainer | None = load_explainer(artifact)
+        self._key, self._label, self._labels = contract.key, contract.label_name, artifact.labels
 
     @cached_property
     def ref(self) -> str:
         return self.artifact.ref
 
-    def predict(self, listing: Any) -> dict[str, Any]:
-        """The answer for one listing: id, category, probabilities, model. Raises InvalidListing."""
-        record = read_listing(listing, self.artifact.vocabulary)
-        return self._answer(record["id"], self._score(self._vector(record)[np.newaxis])[0].tolist())
+    def predict(self, record: Any) -> dict[str, Any]:
+        """The answer for one record, a JSON value: its key, label, probabilities, model. Raises InvalidRecord.
 
-    def predict_many(self, listings: Sequence[Any]) -> list[dict[str, Any]]:
-        """One answer or `{"id", "error"}` for each listing, in order."""
-        answers: list[dict[str, Any] | None] = [None] * len(listings)
-        matrix = np.empty((len(listings), len(FEATURES)), np.float32)
-        places: list[tuple[int, int]] = []
-        for position, listing in enumerate(listings):
+        Key and label are called as the contract calls them: `{"id": 1001, "delay": "long", "probabilities": {"none":
+        0.2, "long": 0.8}, "model": "flight-delay@20261123T134500Z-1a2b3c"}`.
+        """
+        read = self.reader.read(record)
+        return self._answer(read.get(self._key), self._score(self.encoder.record(read)[np.newaxis])[0].tolist())
+
+    def predict_many(self, records: Sequence[Any]) -> list[dict[str, Any]]:
+        """One answer for each record, in order; for a wrong one its key and `error`."""
+        answers: list[dict[str, Any]] = []
+        matrix = np.empty((len(records), len(self.contract.features)), np.float32)
+        scored: list[dict[str, Any]] = []
+        for record in records:
             try:
-                record = read_listing(listing, self.artifact.vocabulary)
-                matrix[len(places)] = self._vector(record)
-                places.append((position, record["id"]))
-            except InvalidListing as error:
-                answers[position] = {"id": _id_of(listing), "error": error.as_json()}
-        shares = self._score(matrix[: len(places)]).tolist()
-        for (position, number), row in zip(places, shares, strict=True):
-            answers[position] = self._answer(number, row)
-        return [answer for answer in answers if answer is not None]
+                read = self.reader.read(record)
+            except InvalidRecord as error:
+                answers.append({self._key: self._key_of(record), "error": error.as_json()})
+            else:
+                matrix[len(scored)] = self.encoder.record(read)
+                answers.append({self._key: read.get(self._key)})
+                scored.append(answers[-1])
+        for answer, probabilities in zip(scored, self._score(matrix[: len(scored)]).tolist(), strict=True):
+            answer.update(self._answer(answer[self._key], probabilities))
+        return answers
 
-    def explain(self, listing: Any) -> dict[str, Any]:
-        """The answer for one listing with what every field contributed. Raises InvalidListing, or RequestError 501."""
-        record = read_listing(listing, self.artifact.vocabulary)
+    def explain(self, record: Any) -> dict[str, Any]:
+        """The answer for one record with what every field contributed. Raises InvalidRecord, or RequestError 501."""
+        read = self.reader.read(record)
         if self.explainer is None:
             raise no_explanation(self.artifact)
-        vector = self._vector(record)
-        answer = self._answer(record["id"], self._score(vector[np.newaxis])[0].tolist())
+        vector = self.encoder.record(read)
+        answer = self._answer(read.get(self._key), self._score(vector[np.newaxis])[0].tolist())
         return {**answer, **self.explainer.explain(vector)}
 
-    def score_columns(self, columns: Mapping[str, pa.Array | pa.ChunkedArray], rows: int) -> Scored:
-        """Score columns named as the fields of a listing. Raises InvalidListing for a column that is wrong as a
-        whole.
+    def score_columns(self, columns: Mapping[str, Column], rows: int) -> Scored:
+        """Score columns named as the fields of a record, each with `rows` values.
+
+        Raises InvalidRecord for a column that is wrong as a whole.
         """
-        read = read_columns(columns, rows, self.artifact.vocabulary)
+        read = read_columns(columns, rows, self.reader)
         wrong = read.wrong()
         if not wrong.any():
-            return Scored(read, self._score(encode_table(read.values, self.artifact.vocabulary)), wrong)
+            return Scored(read, self._score(self.encoder.table(read.values)), wrong)
         right = read.values.filter(pa.array(~wrong))
-        probabilities = np.full((rows, len(self.artifact.labels)), np.nan, np.float32)
-        probabilities[~wrong] = self._score(encode_table(right, self.artifact.vocabulary))
+        probabilities = np.full((rows, len(self._labels)), np.nan, np.float32)
+        probabilities[~wrong] = self._score(self.encoder.table(right))
         return Scored(read, probabilities, wrong)
 
-    def categories(self, probabilities: Matrix) -> pa.Array:
-        """The most probable category of each row."""
-        best = probabilities.argmax(axis=1) if len(probabilities) else np.empty(0, np.int64)
-        return pa.array(self.artifact.labels, pa.string()).take(pa.array(best))
-
-    def _vector(self, record: dict[str, Any]) -> Matrix:
-        return encode_record(record, self.artifact.vocabulary)
+    def labels_of(self, probabilities: Matrix) -> pa.Array:
+        """The most probable label of each row."""
+        return most_probable(self._labels, probabilities)
 
     def _score(self, matrix: Matrix) -> Matrix:
         if len(matrix) <= BLOCK_ROWS:
             return self.artifact.predict(matrix)
-        return np.concatenate(
-            [self.artifact.predict(matrix[start : start + BLOCK_ROWS]) for start in range(0, len(matrix), BLOCK_ROWS)]
-        )
+        starts = range(0, len(matrix), BLOCK_ROWS)
+        return np.concatenate([self.artifact.predict(matrix[start : start + BLOCK_ROWS]) for start in starts])
 
-    def _answer(self, number: int, shares: list[float]) -> dict[str, Any]:
-        labels = self.artifact.labels
+    def _answer(self, key: int | None, probabilities: list[float]) -> dict[str, Any]:
         return {
-            "id": number,
-            CATEGORY: labels[shares.index(max(shares))],
-            "probabilities": dict(zip(labels, shares, strict=True)),
+            self._key: key,
+            self._label: most_probable_label(self._labels, probabilities),
+            "probabilities": dict(zip(self._labels, probabilities, strict=True)),
             "model": self.ref,
         }
 
-
-def _id_of(listing: Any) -> int | None:
-    """The id as it was sent, if it is one, so that a caller can tell which listing is meant."""
-    number = listing.get("id") if isinstance(listing, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) and abs(number) < 2**63 else None
+    def _key_of(self, record: Any) -> int | None:
+        """The key as it was sent, if it is one, so that a caller can tell which record is meant."""
+        key = record.get(self._key) if isinstance(record, dict) else None
+        return key if isinstance(key, int) and not isinstance(key, bool) and abs(key) < 2**63 else None

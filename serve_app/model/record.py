@@ -1,8 +1,9 @@
-"""One listing as a caller sends it: typed values, read by the contract table into a record or a list of problems."""
+"""One record as a caller sends it: typed values, read by a contract into a record or a list of problems."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,101 +11,138 @@ import numpy as np
 import pyarrow as pa
 
 from nightprice.errors import closest
-from serve_app.errors import InvalidListing, Problem
-from transforms.contract import (
-    AMENITIES_COLUMN,
-    FIELDS,
-    FIELDS_BY_NAME,
-    MISSING,
-    OUT_OF_RANGE,
-    PRICE,
-    UNPARSEABLE,
-    Field,
-)
-from transforms.encode import STRICT, UNKNOWN, Vocabulary
+from serve_app.errors import InvalidRecord, Problem
+from transforms.contract import MISSING, OUT_OF_RANGE, UNKNOWN, UNPARSEABLE, Contract, Field
+from transforms.encode import Encoder, Vocabulary
 
 UNKNOWN_FIELD = "unknown_field"
-# Everything of the contract but the price, which is what is asked for.
-INPUTS: tuple[Field, ...] = tuple(item for item in FIELDS if item is not PRICE)
-NAMES = (*(item.name for item in INPUTS), AMENITIES_COLUMN)
-FLAGS = tuple(item for item in INPUTS if item.of_items)
-REQUIRED = tuple(item for item in INPUTS if item.required)
+LIST_OF_TEXTS = "a list of texts"
 
-# Whole numbers beyond it may have lost digits when they were floats.
-EXACT = 2**53
-SHOWN_CHARACTERS = 80
-SHOWN_ITEMS = 50
-# Beyond them a listing is refused as a whole: to say what is wrong with a field costs more than sending it did.
-MOST_FIELDS = 64
+# Larger whole numbers may have lost digits while they were floats.
+MAX_EXACT_INTEGER = 2**53
+MAX_SHOWN_CHARACTERS = 80
+MAX_SHOWN_ITEMS = 50
+# To say what is wrong with a field costs more than to send it: records of very many fields are refused as a whole.
+MIN_FIELD_LIMIT = 64
 
 Outcome = tuple[Any, str | None]
+"""A value, or None with its problem."""
 
 
-def read_value(item: Field, value: Any) -> Outcome:
-    """One typed value (of JSON, Arrow or a tensor) as a value of a field, or None with its problem.
+def inputs_of(contract: Contract) -> tuple[Field, ...]:
+    """The fields that a caller may send.
 
-    None, NaN and blank text are missing.
-
-    >>> read_value(FIELDS_BY_NAME["accommodates"], 4), read_value(FIELDS_BY_NAME["accommodates"], "4")
-    ((4, None), (None, 'unparseable'))
-    >>> read_value(FIELDS_BY_NAME["tv"], 1)
-    (True, None)
+    A joined key is optional here: its raw columns are not sent, and nothing is computed from it.
     """
-    return _READERS[item.name](value)
+    return tuple(replace(item, required=False) if item.joined else item for item in contract.inputs)
 
 
-def read_listing(listing: Any, vocabulary: Vocabulary) -> dict[str, Any]:
-    """A listing as a record for `encode_record`; flags that are not given are false.
+def input_names(contract: Contract) -> tuple[str, ...]:
+    """The names that a record may have: its fields, then its lists."""
+    return (*(item.name for item in contract.inputs), *(column.name for column in contract.lists))
 
-    `amenities` is a list of texts, read as in batch; an explicit flag wins. Raises InvalidListing, which names every
-    wrong field, also a value that the model of this vocabulary does not know.
+
+def max_fields(contract: Contract) -> int:
+    """How many fields a record may have, right and wrong ones: a larger one is refused as a whole."""
+    return max(MIN_FIELD_LIMIT, 2 * len(input_names(contract)))
+
+
+def known_example(contract: Contract, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    """The contract's example, with a known value in the place of any that the model of this vocabulary does not know.
+
+    >>> from transforms.listings import CONTRACT
+    >>> [CONTRACT.example[name] for name in CONTRACT.strict]
+    ['Brooklyn', 'Entire home/apt']
+    >>> example = known_example(CONTRACT, {name: {"known": 1} for name in CONTRACT.strict})
+    >>> [example[name] for name in CONTRACT.strict]
+    ['known', 'known']
     """
-    if not isinstance(listing, dict):
-        raise InvalidListing(
-            [Problem("listing", UNPARSEABLE, shown(listing), "an object with the fields of a listing")]
-        )
-    if len(listing) > MOST_FIELDS:
-        raise InvalidListing([Problem("listing", OUT_OF_RANGE, f"{len(listing):,} fields", f"at most {MOST_FIELDS}")])
-    record: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for name, value in listing.items():
-        reader = _READERS.get(name)
-        if reader is None:
-            if name != AMENITIES_COLUMN:
-                problems.append(unknown_field(name, value))
-            continue
-        record[name], problem = reader(value)
-        if problem:
-            problems.append(describe(FIELDS_BY_NAME[name], problem, value))
-    problems += [describe(item, MISSING, None) for item in REQUIRED if item.name not in record]
-    problems += _unknown_values(record, vocabulary)
-    _add_flags(listing.get(AMENITIES_COLUMN), record, problems)
-    if problems:
-        raise InvalidListing(problems)
-    return record
+    example = dict(contract.example)
+    for name in contract.strict:
+        known = (vocabulary or {}).get(name)
+        if known and name in example and example[name] not in known:
+            example[name] = next(iter(known))
+    return example
+
+
+class RecordReader:
+    """Reads records by a contract, for a model that knows certain values.
+
+    >>> from transforms.listings import CONTRACT
+    >>> vocabulary = {name: {CONTRACT.example.get(name): 1} for name in CONTRACT.coded}
+    >>> reader = RecordReader(Encoder(CONTRACT, vocabulary))
+    >>> record = reader.read(dict(CONTRACT.example))
+    >>> record[CONTRACT.key], [record[name] for name in CONTRACT.strict]
+    (1001, ['Brooklyn', 'Entire home/apt'])
+    >>> reader.read({**CONTRACT.example, "made_up": 1})
+    Traceback (most recent call last):
+    serve_app.errors.InvalidRecord: 1 field is wrong: made_up.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.contract = encoder, encoder.contract
+        self.inputs = inputs_of(self.contract)
+        self.required = tuple(item for item in self.inputs if item.required)
+        self.lists = {column.name: self.contract.list_fields(column.name) for column in self.contract.lists}
+        self.names = input_names(self.contract)
+        self.max_fields = max_fields(self.contract)
+        self._readers = {item.name: (value_reader(item), item) for item in self.inputs}
+        self._strict = [(name, encoder.vocabulary[name]) for name in self.contract.strict]
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """A JSON value as a record for `Encoder.record`.
+
+        A list, if the contract has any, is a list of texts, from which its fields follow as in batch; a field that is
+        sent itself wins. Raises InvalidRecord, which names every wrong field, also a value that the model does not
+        know.
+        """
+        if not isinstance(value, dict):
+            raise self._refused(Problem(self.contract.record, UNPARSEABLE, shown(value), "an object with its fields"))
+        if len(value) > self.max_fields:
+            found = f"{len(value):,} fields"
+            raise self._refused(Problem(self.contract.record, OUT_OF_RANGE, found, f"at most {self.max_fields}"))
+        record: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name, part in value.items():
+            if name in self._readers:
+                read, item = self._readers[name]
+                record[name], problem = read(part)
+                if problem:
+                    problems.append(describe(item, problem, part))
+            elif name not in self.lists:
+                problems.append(self.unknown_field(name, part))
+        problems += [describe(item, MISSING, None) for item in self.required if item.name not in record]
+        for name, known in self._strict:
+            text = record.get(name)
+            if text is not None and text not in known:
+                problems.append(self.unknown_value(name, text))
+        for name, fields in self.lists.items():
+            problems += _add_list(name, value.get(name), fields, record)
+        if problems:
+            raise self._refused(*problems)
+        return record
+
+    def unknown_field(self, name: str, value: Any) -> Problem:
+        """What a caller is told about a field that records do not have."""
+        short = name if len(name) <= MAX_SHOWN_CHARACTERS else name[:MAX_SHOWN_CHARACTERS] + "…"
+        expected = "one of the fields " + ", ".join(self.names)
+        return Problem(short, UNKNOWN_FIELD, shown(value), expected, closest(short, self.names))
+
+    def unknown_value(self, name: str, value: str) -> Problem:
+        """What a caller is told about a value that the model has not learned."""
+        known = self.encoder.vocabulary[name]
+        listed = ", ".join(f'"{word}"' for word in list(known)[:MAX_SHOWN_ITEMS])
+        hint = closest(value[:MAX_SHOWN_CHARACTERS], known)
+        return Problem(name, UNKNOWN, shown(value), f"one that the model knows: {listed}", hint)
+
+    def _refused(self, *problems: Problem) -> InvalidRecord:
+        return InvalidRecord(self.contract.record, problems)
 
 
 def describe(item: Field, problem: str, value: Any) -> Problem:
     """What a caller is told about one wrong field."""
     hint = closest(value, item.allowed) if item.allowed and isinstance(value, str) else ""
     return Problem(item.name, problem, None if value is None else shown(value), item.expected(), hint)
-
-
-def unknown_field(name: str, value: Any) -> Problem:
-    """What a caller is told about a field that listings don't have."""
-    short = name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…"
-    return Problem(
-        short, UNKNOWN_FIELD, shown(value), "a field of a listing: " + ", ".join(NAMES), closest(short, NAMES)
-    )
-
-
-def unknown_value(name: str, value: str, vocabulary: Vocabulary) -> Problem:
-    """What a caller is told about a category that the model has not learned."""
-    known: Mapping[str, int] = getattr(vocabulary, name)
-    listed = ", ".join(f'"{word}"' for word in list(known)[:SHOWN_ITEMS])
-    return Problem(
-        name, UNKNOWN, shown(value), f"one that the model knows: {listed}", closest(value[:SHOWN_CHARACTERS], known)
-    )
 
 
 def shown(value: Any) -> str:
@@ -119,32 +157,26 @@ def shown(value: Any) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, int) and abs(value) >= 2**256:
         return "a number of many digits"
-    text = (
-        json.dumps(value, ensure_ascii=False) if value is None or isinstance(value, (str, int, float)) else str(value)
-    )
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    is_plain = value is None or isinstance(value, (str, int, float))
+    text = json.dumps(value, ensure_ascii=False) if is_plain else str(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
 
 
-def _unknown_values(record: Mapping[str, Any], vocabulary: Vocabulary) -> list[Problem]:
-    found = [(name, record.get(name)) for name in STRICT]
-    return [
-        unknown_value(name, value, vocabulary)
-        for name, value in found
-        if value is not None and value not in getattr(vocabulary, name)
-    ]
-
-
-def _add_flags(amenities: Any, record: dict[str, Any], problems: list[Problem]) -> None:
-    items, problem = read_amenities(amenities)
-    if problem:
-        problems.append(Problem(AMENITIES_COLUMN, problem, shown(amenities), "a list of texts"))
-    for item in FLAGS:
+def _add_list(name: str, value: Any, fields: tuple[Field, ...], record: dict[str, Any]) -> list[Problem]:
+    """Set the fields of a list that were not sent themselves; what is wrong with the list."""
+    items, problem = read_list(value)
+    for item in fields:
         if record.get(item.name) is None:
-            record[item.name] = any(map(item.read, items))
+            record[item.name] = any(map(item.read, items)) if items else False
+    return [Problem(name, problem, shown(value), LIST_OF_TEXTS)] if problem else []
 
 
-def read_amenities(value: Any) -> tuple[list[str], str | None]:
-    """The texts of an `amenities` list, none if it is missing, or the problem."""
+def read_list(value: Any) -> tuple[list[str], str | None]:
+    """The texts of a list, none if it is missing, or the problem.
+
+    >>> read_list(["TV"]), read_list(None), read_list(["TV", 1])
+    ((['TV'], None), ([], None), ([], 'unparseable'))
+    """
     if value is None:
         return [], None
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
@@ -152,39 +184,51 @@ def read_amenities(value: Any) -> tuple[list[str], str | None]:
     return value, None
 
 
+def value_reader(item: Field) -> Callable[[Any], Outcome]:
+    """A function that reads one typed value (of JSON, Arrow or a tensor) of a field. None, NaN and blank are missing.
+
+    >>> read = value_reader(Field("guests", ("guests",), int, pa.int16(), "", low=1, high=64, required=True))
+    >>> read(4), read("4"), read(65), read(None)
+    ((4, None), (None, 'unparseable'), (None, 'out_of_range'), (None, 'missing'))
+    """
+    if pa.types.is_boolean(item.type):
+        return partial(_read_flag, item)
+    if item.is_text:
+        return partial(_read_text, item)
+    return partial(_read_integer if pa.types.is_integer(item.type) else _read_number, item)
+
+
 def _read_flag(item: Field, value: Any) -> Outcome:
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value), None
-    return _refused(item, value)
+    return _unreadable(item, value)
 
 
 def _read_text(item: Field, value: Any) -> Outcome:
     if not isinstance(value, str):
-        return _refused(item, value)
-    if not value.strip():
-        return _refused(item, None)
-    return _checked(item, item.read(value))
+        return _unreadable(item, value)
+    return item.read_text(value)
 
 
 def _read_integer(item: Field, value: Any) -> Outcome:
-    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_INTEGER:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        return _refused(item, value)
+        return _unreadable(item, value)
     return _checked(item, value)
 
 
 def _read_number(item: Field, value: Any) -> Outcome:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # noqa: PLR0124 (NaN)
-        return _refused(item, value)
-    found, problem = _checked(item, value)
+        return _unreadable(item, value)
+    number, problem = _checked(item, value)
     if problem:
         return None, problem
     # As batch stores it: a field of 32 bits holds the nearest number of 32 bits.
-    return (float(np.float32(found)) if item.type == pa.float32() else float(found)), None
+    return (float(np.float32(number)) if item.type == pa.float32() else float(number)), None
 
 
-def _refused(item: Field, value: Any) -> Outcome:
+def _unreadable(item: Field, value: Any) -> Outcome:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None, MISSING if item.required else None
     return None, UNPARSEABLE
@@ -193,14 +237,3 @@ def _refused(item: Field, value: Any) -> Outcome:
 def _checked(item: Field, value: Any) -> Outcome:
     problem = item.problem(value)
     return (None, problem) if problem else (value, None)
-
-
-def _reader(item: Field) -> Callable[[Any], Outcome]:
-    if pa.types.is_boolean(item.type):
-        return partial(_read_flag, item)
-    if pa.types.is_string(item.type):
-        return partial(_read_text, item)
-    return partial(_read_integer if pa.types.is_integer(item.type) else _read_number, item)
-
-
-_READERS: dict[str, Callable[[Any], Outcome]] = {item.name: _reader(item) for item in INPUTS}

@@ -24,7 +24,7 @@ DATATYPES = (BYTES, *_NUMPY)
 
 
 def refuse(message: str) -> RequestError:
-    """A request that is not of the protocol."""
+    """A request that does not follow the protocol."""
     return RequestError(400, "invalid_tensor", message)
 
 
@@ -32,10 +32,13 @@ def read_tensor(tensor: Mapping[str, Any], binary: bytes | None) -> pa.Array:
     """One input of shape [n] or [n, 1] as a column; `binary` is its content if that came in binary.
 
     Raises RequestError 400 for what does not fit its own shape or type.
+
+    >>> read_tensor({"name": "size", "datatype": "INT64", "shape": [2], "data": [1, 2]}, None).to_pylist()
+    [1, 2]
     """
     name, datatype = tensor["name"], tensor.get("datatype")
     if datatype not in DATATYPES:
-        raise refuse(f"{name}: the datatype is none of {', '.join(DATATYPES)}.")
+        raise refuse(f"{name}: the datatype is unknown. Send one of {', '.join(DATATYPES)}.")
     rows = rows_of(tensor)
     if binary is not None:
         values = _texts(binary, name) if datatype == BYTES else _numbers(binary, datatype, name)
@@ -46,11 +49,15 @@ def read_tensor(tensor: Mapping[str, Any], binary: bytes | None) -> pa.Array:
     try:
         return pa.array(values, pa.string() if datatype == BYTES else pa.from_numpy_dtype(_NUMPY[datatype]))
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        raise refuse(f"{name}: a value is no {datatype}.") from None
+        raise refuse(f"{name}: a value is not of the datatype {datatype}.") from None
 
 
 def rows_of(tensor: Mapping[str, Any]) -> int:
-    """n of the shape [n] or [n, 1]. Raises RequestError 400 for any other."""
+    """n of the shape [n] or [n, 1]. Raises RequestError 400 for any other.
+
+    >>> rows_of({"name": "size", "shape": [3, 1]})
+    3
+    """
     shape = tensor.get("shape")
     whole = isinstance(shape, list) and all(
         isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40 for size in shape
@@ -61,41 +68,45 @@ def rows_of(tensor: Mapping[str, Any]) -> int:
 
 
 def write_texts(texts: Sequence[str]) -> bytes:
-    """BYTES in binary: each text after its length."""
+    """BYTES in binary: each text after its length.
+
+    >>> write_texts(["Low"])
+    b'\\x03\\x00\\x00\\x00Low'
+    """
     return b"".join(struct.pack("<I", len(encoded)) + encoded for encoded in (text.encode() for text in texts))
 
 
 def _texts(content: bytes, name: str) -> list[str]:
-    texts, place = [], 0
-    while place < len(content):
-        if place + 4 > len(content):
+    texts, position = [], 0
+    while position < len(content):
+        if position + 4 > len(content):
             raise refuse(f"{name}: its binary data ends within a length.")
-        (size,) = struct.unpack_from("<I", content, place)
-        place += 4
-        if place + size > len(content):
+        (size,) = struct.unpack_from("<I", content, position)
+        position += 4
+        if position + size > len(content):
             raise refuse(f"{name}: its binary data ends within a text.")
         try:
-            texts.append(content[place : place + size].decode())
+            texts.append(content[position : position + size].decode())
         except UnicodeDecodeError:
             raise refuse(f"{name}: a text is not UTF-8.") from None
-        place += size
+        position += size
     return texts
 
 
 def _numbers(content: bytes, datatype: str, name: str) -> Any:
     kind = _NUMPY[datatype]
     if len(content) % kind.itemsize:
-        raise refuse(f"{name}: {len(content)} bytes are no whole number of {datatype} values.")
-    # A byte other than 0 and 1 is no bool to numpy, though it looks like one.
+        raise refuse(f"{name}: {len(content)} bytes are not a whole number of {datatype} values.")
+    # numpy would take a byte other than 0 and 1 for a bool that equals neither.
     return np.frombuffer(content, np.uint8) != 0 if datatype == "BOOL" else np.frombuffer(content, kind)
 
 
 def _listed(data: Any, datatype: str, name: str) -> list[Any]:
     if not isinstance(data, list):
-        raise refuse(f"{name}: its data is missing, or no list.")
+        raise refuse(f"{name}: its data is missing or not a list.")
     flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
     if not all(value is None or _is_of(value, datatype) for value in flat):
-        raise refuse(f"{name}: a value is no {datatype}.")
+        raise refuse(f"{name}: a value is not of the datatype {datatype}.")
     return flat
 
 

@@ -6,35 +6,32 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic_core import from_json, to_json
 
-from serve_app.errors import InvalidListing, RequestError
-from serve_app.http.wire import JSON, Call, Reply, json_reply, too_many
+from serve_app.errors import InvalidRecord, RequestError, invalid_code
+from serve_app.http.wire import JSON, Request, Response, json_response, too_many
 from serve_app.model.predictor import Predictor, Scored
-from serve_app.model.record import INPUTS, REQUIRED
-from serve_app.protocols.arrow import count_categories, count_reasons
+from serve_app.model.reloader import ModelReloader
+from serve_app.protocols.arrow import count_labels, count_reasons
 from serve_app.protocols.tensors import BYTES, read_tensor, refuse, rows_of, write_texts
-from transforms.contract import CATEGORY, Field
-
-if TYPE_CHECKING:
-    from serve_app.model.reloader import Follower
+from transforms.contract import Contract, Field
 
 PROBABILITIES = "probabilities"
 HEADER_LENGTH = "inference-header-content-length"
-# So many wrong rows are named in a message.
-NAMED_ROWS = 5
+# How many wrong rows a message names.
+MAX_NAMED_ROWS = 5
 
 SERVER, LIVE, SERVER_READY, MODEL, READY, INFER = "server", "live", "server_ready", "model", "ready", "infer"
 _PLAIN = {"/v2": SERVER, "/v2/": SERVER, "/v2/health/live": LIVE, "/v2/health/ready": SERVER_READY}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The model that a path names."""
+class RequestedModel:
+    """The model that a path names; None for what it does not name."""
 
     name: str | None = None
     version: str | None = None
@@ -43,65 +40,86 @@ class Wanted:
         """Raises RequestError 404 unless it is the one in force."""
         artifact = predictor.artifact
         if self.name not in (None, artifact.name):
-            raise RequestError(404, "unknown_model", f"There is no such model here. The model is {artifact.name}.")
+            raise RequestError(404, "unknown_model", f"This model is not here. The model is {artifact.name}.")
         if self.version not in (None, artifact.version):
             raise RequestError(
                 404, "unknown_version", f"This version is not in force. The one in force is {artifact.version}."
             )
 
 
-def find(path: str) -> tuple[str, str, Wanted] | None:
-    """The route of a path as metrics call it, what it asks for, and of which model; None if it is none of ours."""
+class Route(NamedTuple):
+    """What a path asks for."""
+
+    name: str
+    """As metrics count it."""
+    kind: str
+    model: RequestedModel
+
+
+def find(path: str) -> Route | None:
+    """The route of a path, or None if the protocol has no such path.
+
+    >>> find("/v2/models/example/versions/3/infer")
+    Route(name='/v2/models/{model}/infer', kind='infer', model=RequestedModel(name='example', version='3'))
+    """
     if path in _PLAIN:
-        return path.rstrip("/"), _PLAIN[path], Wanted()
+        return Route(path.rstrip("/"), _PLAIN[path], RequestedModel())
     parts = path.strip("/").split("/")
     if parts[:2] != ["v2", "models"] or len(parts) < 3:
         return None
     name, rest = parts[2], parts[3:]
     version = rest[1] if rest[:1] == ["versions"] and len(rest) > 1 else None
-    asked = "/".join(rest[2:] if version else rest)
-    if asked not in ("", READY, INFER):
+    kind = "/".join(rest[2:] if version else rest)
+    if kind not in ("", READY, INFER):
         return None
-    return f"/v2/models/{{model}}{'/' + asked if asked else ''}", asked or MODEL, Wanted(name, version)
+    return Route(f"/v2/models/{{model}}{'/' + kind if kind else ''}", kind or MODEL, RequestedModel(name, version))
 
 
-def describe(kind: str, wanted: Wanted, follower: "Follower", version: str) -> Reply:
-    """Whatever the protocol asks about the server and its model, but inference."""
-    if kind == SERVER:
-        return json_reply({"name": "nightprice", "version": version, "extensions": ["binary_tensor_data"]})
-    if kind == LIVE:
-        return json_reply({"live": True})
-    if kind == SERVER_READY:
-        ready = follower.waiting_for is None
-        return json_reply({"ready": ready}, 200 if ready else 503)
-    predictor = follower.predictor
-    wanted.check(predictor)
-    return json_reply({"name": predictor.artifact.name, "ready": True} if kind == READY else metadata(predictor))
+def describe(route: Route, reloader: ModelReloader, version: str) -> Response:
+    """Whatever the protocol asks about the server and its model, except inference."""
+    if route.kind == SERVER:
+        return json_response({"name": "nightprice", "version": version, "extensions": ["binary_tensor_data"]})
+    if route.kind == LIVE:
+        return json_response({"live": True})
+    if route.kind == SERVER_READY:
+        ready = reloader.waiting_for is None
+        return json_response({"ready": ready}, 200 if ready else 503)
+    predictor = reloader.predictor
+    route.model.check(predictor)
+    if route.kind == READY:
+        return json_response({"name": predictor.artifact.name, "ready": True})
+    return json_response(metadata(predictor))
 
 
 def metadata(predictor: Predictor) -> dict[str, Any]:
     """The model's inputs and outputs, as the protocol names them."""
-    artifact = predictor.artifact
+    artifact, reader = predictor.artifact, predictor.reader
     return {
         "name": artifact.name,
         "versions": [artifact.version],
         "platform": "onnxruntime_onnx",
-        "inputs": [{"name": item.name, "datatype": datatype(item), "shape": [-1]} for item in INPUTS],
+        "inputs": [{"name": item.name, "datatype": datatype(item), "shape": [-1]} for item in reader.inputs],
         "outputs": [
-            {"name": CATEGORY, "datatype": BYTES, "shape": [-1]},
+            {"name": predictor.contract.label_name, "datatype": BYTES, "shape": [-1]},
             {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(artifact.labels)]},
         ],
-        "parameters": {"labels": list(artifact.labels), "required": [item.name for item in REQUIRED]},
+        "parameters": {"labels": list(artifact.labels), "required": [item.name for item in reader.required]},
     }
 
 
 def datatype(item: Field) -> str:
-    """The type that a field's tensor is said to have; others that hold the same values are taken too."""
-    if pa.types.is_string(item.type):
+    """The datatype that a field's tensor is declared with; others that hold the same values are read too.
+
+    >>> datatype(Field("size", ("size",), int, pa.int16(), ""))
+    'INT64'
+    """
+    if item.is_text:
         return BYTES
     if pa.types.is_boolean(item.type):
         return "BOOL"
-    return "INT64" if pa.types.is_integer(item.type) else "FP64" if item.type == pa.float64() else "FP32"
+    if pa.types.is_integer(item.type):
+        return "INT64"
+    return "FP64" if item.type == pa.float64() else "FP32"
 
 
 @dataclass(frozen=True)
@@ -116,79 +134,82 @@ class Inputs:
         return self.rows
 
 
-def read_inputs(call: Call, max_rows: int) -> Inputs:
-    """Raises RequestError 400 for a request that is not of the protocol, 413 for too many rows."""
-    request, binary = _split(call)
-    inputs, rows = _inputs(request, max_rows)
-    return Inputs(request, _columns(inputs, binary), rows)
+def read_inputs(request: Request, max_rows: int, max_inputs: int) -> Inputs:
+    """Raises RequestError 400 for a request that does not follow the protocol, 413 for too many rows."""
+    body, binary = _split(request)
+    tensors, rows = _tensors(body, max_rows, max_inputs)
+    return Inputs(body, _columns(tensors, binary), rows)
 
 
-def infer(inputs: Inputs, predictor: Predictor) -> tuple[Reply, Counter[str]]:
-    """The answer to an inference request, and how many rows got which category. Raises RequestError 400 for a wrong
-    listing.
+def infer(inputs: Inputs, predictor: Predictor) -> tuple[Response, Counter[str]]:
+    """The response to an inference request, and how many rows got which label.
+
+    Raises RequestError 400 for a wrong record.
     """
     try:
         scored = predictor.score_columns(inputs.columns, inputs.rows)
-    except InvalidListing as error:
+    except InvalidRecord as error:
         message = " ".join(problem.message for problem in error.problems)
         raise RequestError(400, "invalid_inputs", message, error.problems) from None
     if scored.wrong.any():
-        raise _wrong_rows(scored)
-    return _reply(inputs.request, scored, predictor), count_categories(scored, predictor)
+        raise _wrong_rows(scored, predictor.contract)
+    return _response(inputs.request, scored, predictor), count_labels(scored, predictor)
 
 
-def error_reply(error: RequestError) -> Reply:
-    """An error in the protocol's own shape; it has no code for fields that don't fit but 400."""
-    return json_reply({"error": str(error)}, error.status, error.headers)
+def error_response(error: RequestError) -> Response:
+    """An error in the protocol's own shape; its only code for fields that are wrong is 400."""
+    return json_response({"error": str(error)}, error.status, error.headers)
 
 
-def _split(call: Call) -> tuple[dict[str, Any], bytes]:
+def _split(request: Request) -> tuple[dict[str, Any], bytes]:
     """The JSON of a request and the binary data after it."""
-    declared = call.header(HEADER_LENGTH)
-    if declared and not (
-        declared.isascii() and declared.isdigit() and len(declared) < 12 and int(declared) <= len(call.body)
-    ):
-        raise refuse("Inference-Header-Content-Length is no length within the body.")
-    size = int(declared) if declared else len(call.body)
+    declared, size = request.header(HEADER_LENGTH), len(request.body)
+    if declared:
+        is_number = declared.isascii() and declared.isdigit() and len(declared) < 12
+        if not is_number or int(declared) > size:
+            raise refuse("Inference-Header-Content-Length is not a length within the body.")
+        size = int(declared)
     try:
         # NaN is what clients send for missing.
-        request = from_json(call.body[:size], allow_inf_nan=False)
+        body = from_json(request.body[:size], allow_inf_nan=False)
     except ValueError as error:
-        raise refuse(f"The request is no JSON: {error}.") from None
-    if not isinstance(request, dict):
-        raise refuse("The request is no JSON object.")
-    return request, call.body[size:]
+        raise refuse(f"The request is not JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise refuse("The request is not a JSON object.")
+    return body, request.body[size:]
 
 
-def _inputs(request: dict[str, Any], max_rows: int) -> tuple[list[dict[str, Any]], int]:
-    inputs = request.get("inputs")
-    if not isinstance(inputs, list) or not inputs or len(inputs) > 100:
+def _tensors(request: dict[str, Any], max_rows: int, max_inputs: int) -> tuple[list[dict[str, Any]], int]:
+    tensors = request.get("inputs")
+    if not isinstance(tensors, list) or not tensors:
         raise refuse("The request has no list of inputs: send a tensor for each field.")
-    for tensor in inputs:
+    if len(tensors) > max_inputs:
+        raise refuse(f"The request has {len(tensors):,} inputs, expected at most {max_inputs}.")
+    for tensor in tensors:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise refuse("An input has no name.")
-    names = [tensor["name"] for tensor in inputs]
-    if len(set(names)) != len(names):
+    if len({tensor["name"] for tensor in tensors}) != len(tensors):
         raise refuse("An input occurs twice.")
-    rows = {rows_of(tensor) for tensor in inputs}
-    if len(rows) > 1:
-        raise refuse(f"The inputs have different numbers of rows: {', '.join(map(str, sorted(rows)[:5]))}.")
-    (number,) = rows
-    if number > max_rows:
-        raise too_many(number, max_rows)
-    return inputs, number
+    counts = {rows_of(tensor) for tensor in tensors}
+    if len(counts) > 1:
+        raise refuse(f"The inputs have different numbers of rows: {', '.join(map(str, sorted(counts)[:5]))}.")
+    (rows,) = counts
+    if rows > max_rows:
+        raise too_many(rows, max_rows)
+    return tensors, rows
 
 
-def _columns(inputs: list[dict[str, Any]], binary: bytes) -> dict[str, pa.Array]:
-    columns, place = {}, 0
-    for tensor in inputs:
+def _columns(tensors: list[dict[str, Any]], binary: bytes) -> dict[str, pa.Array]:
+    columns, position = {}, 0
+    for tensor in tensors:
         size = _binary_size(tensor)
-        if size is not None and place + size > len(binary):
+        if size is not None and position + size > len(binary):
             raise refuse(f"{tensor['name']}: the body ends before its binary data.")
-        columns[tensor["name"]] = read_tensor(tensor, None if size is None else binary[place : place + size])
-        place += size or 0
-    if place != len(binary):
-        raise refuse(f"{len(binary) - place} bytes of binary data belong to no input.")
+        content = None if size is None else binary[position : position + size]
+        columns[tensor["name"]] = read_tensor(tensor, content)
+        position += size or 0
+    if position != len(binary):
+        raise refuse(f"{len(binary) - position} bytes of binary data belong to no input.")
     return columns
 
 
@@ -196,73 +217,77 @@ def _binary_size(tensor: dict[str, Any]) -> int | None:
     parameters = tensor.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None and not (isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40):
-        raise refuse(f"{tensor['name']}: binary_data_size is no length.")
+        raise refuse(f"{tensor['name']}: binary_data_size is not a length.")
     return size
 
 
-def _wrong_rows(scored: Scored) -> RequestError:
-    said = []
+def _wrong_rows(scored: Scored, contract: Contract) -> RequestError:
+    messages = []
     for problem, mask in scored.read.problems:
-        rows = np.flatnonzero(mask)
-        named = ", ".join(map(str, rows[:NAMED_ROWS].tolist())) + (
-            f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
-        )
-        said.append(f"Row {named}: {problem.message}")
-    error = RequestError(400, "invalid_listing", " ".join(said))
+        rows = np.flatnonzero(mask).tolist()
+        named = ", ".join(map(str, rows[:MAX_NAMED_ROWS]))
+        more = f" and {len(rows) - MAX_NAMED_ROWS} more" if len(rows) > MAX_NAMED_ROWS else ""
+        messages.append(f"Row {named}{more}: {problem.message}")
+    error = RequestError(400, invalid_code(contract.record), " ".join(messages))
     error.reasons = count_reasons(scored)
     return error
 
 
-def _reply(request: dict[str, Any], scored: Scored, predictor: Predictor) -> Reply:
-    parts: list[bytes] = []
-    outputs = [_output(wanted, scored, predictor, parts) for wanted in _wanted_outputs(request)]
+def _response(request: dict[str, Any], scored: Scored, predictor: Predictor) -> Response:
+    chunks: list[bytes] = []
     answer: dict[str, Any] = {
         "model_name": predictor.artifact.name,
         "model_version": predictor.artifact.version,
-        "outputs": outputs,
+        "outputs": [
+            _output(name, is_binary, scored, predictor, chunks)
+            for name, is_binary in _requested_outputs(request, predictor.contract.label_name)
+        ],
     }
     if isinstance(request.get("id"), str):
         answer["id"] = request["id"]
     header = to_json(answer)
-    if not parts:
-        return Reply(header, content_type=JSON)
-    return Reply(
-        b"".join([header, *parts]), content_type="application/octet-stream", headers={HEADER_LENGTH: str(len(header))}
+    if not chunks:
+        return Response(header, content_type=JSON)
+    return Response(
+        b"".join([header, *chunks]), content_type="application/octet-stream", headers={HEADER_LENGTH: str(len(header))}
     )
 
 
-def _wanted_outputs(request: dict[str, Any]) -> list[tuple[str, bool]]:
-    """The outputs to give, each with whether in binary."""
-    all_binary = _flag(request, "binary_data_output")
-    wanted = request.get("outputs")
-    if not wanted:
-        return [(CATEGORY, all_binary), (PROBABILITIES, all_binary)]
-    if not isinstance(wanted, list) or not all(
-        isinstance(item, dict) and item.get("name") in (CATEGORY, PROBABILITIES) for item in wanted
-    ):
-        raise refuse(f"The outputs are {CATEGORY} and {PROBABILITIES}.")
-    if len({item["name"] for item in wanted}) != len(wanted):
-        raise refuse("An output is asked for twice.")
-    return [(item["name"], _flag(item, "binary_data", all_binary)) for item in wanted]
+def _requested_outputs(request: dict[str, Any], label_name: str) -> list[tuple[str, bool]]:
+    """The outputs to send, each with whether in binary."""
+    all_binary = _flag(request, "binary_data_output", default=False)
+    names = (label_name, PROBABILITIES)
+    outputs = request.get("outputs")
+    if not outputs:
+        return [(name, all_binary) for name in names]
+    if not isinstance(outputs, list) or not all(_is_named(item, names) for item in outputs):
+        raise refuse(f"The outputs are {label_name} and {PROBABILITIES}.")
+    if len({item["name"] for item in outputs}) != len(outputs):
+        raise refuse("An output is requested twice.")
+    return [(item["name"], _flag(item, "binary_data", default=all_binary)) for item in outputs]
 
 
-def _flag(holder: dict[str, Any], name: str, default: bool = False) -> bool:
+def _is_named(item: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(item, dict) and item.get("name") in names
+
+
+def _flag(holder: dict[str, Any], name: str, *, default: bool) -> bool:
     parameters = holder.get("parameters")
     return bool(parameters.get(name, default)) if isinstance(parameters, dict) else default
 
 
-def _output(wanted: tuple[str, bool], scored: Scored, predictor: Predictor, parts: list[bytes]) -> dict[str, Any]:
-    name, binary = wanted
-    rows = len(scored.wrong)
-    if name == CATEGORY:
-        texts = predictor.categories(scored.probabilities).to_pylist()
-        output = {"name": name, "datatype": BYTES, "shape": [rows]}
-        content, data = (write_texts(texts), None) if binary else (None, texts)
+def _output(name: str, is_binary: bool, scored: Scored, predictor: Predictor, chunks: list[bytes]) -> dict[str, Any]:
+    """One output tensor; its content goes to `chunks` if it is binary."""
+    rows, labels = scored.probabilities.shape
+    if name == PROBABILITIES:
+        output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": [rows, labels]}
+        numbers = np.ascontiguousarray(scored.probabilities, "<f4")
+        content, data = (numbers.tobytes(), None) if is_binary else (None, numbers.ravel().tolist())
     else:
-        output = {"name": name, "datatype": "FP32", "shape": [rows, len(predictor.artifact.labels)]}
-        shares = np.ascontiguousarray(scored.probabilities, "<f4")
-        content, data = (shares.tobytes(), None) if binary else (None, shares.ravel().tolist())
+        output = {"name": name, "datatype": BYTES, "shape": [rows]}
+        texts = predictor.labels_of(scored.probabilities).to_pylist()
+        content, data = (write_texts(texts), None) if is_binary else (None, texts)
     if content is None:
         return {**output, "data": data}
-    parts.append(content)
+    chunks.append(content)
     return {**output, "parameters": {"binary_data_size": len(content)}}

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from registry.registry import Registry
-from serve_app.model.reloader import Follower
+from serve_app.model.reloader import ModelReloader
 from tests.support.serving.client import Client, client_of
 from tests.support.serving.models import boosted_artifact
 from tests.support.serving.server import served
+from transforms.listings import CONTRACT
 
 
 @pytest.fixture(scope="session")
@@ -16,21 +17,21 @@ def boosted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def follower(boosted_folder: Path) -> Follower:
+def reloader(boosted_folder: Path) -> ModelReloader:
     """A loaded model that stays."""
-    follower = Follower(Registry(str(boosted_folder.parent)), str(boosted_folder))
-    follower.poll()
-    return follower
+    reloader = ModelReloader(Registry(str(boosted_folder.parent)), str(boosted_folder), CONTRACT)
+    reloader.poll()
+    return reloader
 
 
 @pytest.fixture(scope="session")
-def client(follower: Follower) -> Client:
-    return client_of(follower)
+def client(reloader: ModelReloader) -> Client:
+    return client_of(reloader)
 
 
 @pytest.fixture
-def make_client(follower: Follower) -> Callable[..., Client]:
-    return lambda **options: client_of(follower, **options)
+def make_client(reloader: ModelReloader) -> Callable[..., Client]:
+    return lambda **options: client_of(reloader, **options)
 
 
 @pytest.fixture(scope="session")

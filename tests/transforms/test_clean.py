@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
 from tests.support.reference_clean import clean_row
 from transforms import clean as clean_module
@@ -60,42 +61,8 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-texts = st.one_of(
-    st.none(),
-    st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "1e3", "1,000", "999999999999999999999"]),
-    st.text(max_size=8),
-)
-rows = st.fixed_dictionaries(
-    {
-        "id": st.one_of(st.integers(1, 2**63 + 5).map(str), texts),
-        "neighbourhood_group_cleansed": st.one_of(st.sampled_from(["Bronx", " Queens "]), texts),
-        "neighbourhood_cleansed": st.one_of(st.just("Harlem"), texts),
-        "room_type": st.one_of(st.sampled_from(["Private room", "Entire home/apt", "Hotel room "]), texts),
-        "property_type": st.one_of(st.sampled_from(["Entire loft", "Tiny house"]), texts),
-        "accommodates": st.one_of(st.integers(-1, 70).map(str), texts),
-        "bathrooms_text": st.one_of(st.sampled_from(["1 bath", "Half-bath", "1.5 shared baths", "99 baths"]), texts),
-        "bathrooms": st.one_of(st.floats(0, 60).map(str), texts),
-        "bedrooms": st.one_of(st.floats(-1, 60).map(str), texts),
-        "beds": st.one_of(st.integers(-1, 101).map(str), texts),
-        "latitude": st.one_of(st.floats(-91, 91).map(repr), texts),
-        "longitude": st.one_of(st.floats(-181, 181).map(repr), texts),
-        "amenities": st.one_of(st.sampled_from(['["TV", "Wifi"]', "[]", '["Window AC unit"]', '["TV"', "TV"]), texts),
-        "price": st.one_of(st.floats(0, 20_000).map(lambda price: f"${price:,.2f}"), texts),
-    }
-)
-# Mostly good rows: else nearly every row is rejected and records are hardly compared.
-mixed_rows = st.one_of(
-    rows,
-    st.builds(
-        lambda row, names: {**LISTING, **{name: row[name] for name in names}},
-        rows,
-        st.sets(st.sampled_from(CONTRACT.raw_columns), max_size=2),
-    ),
-)
-
-
 @settings(max_examples=150, deadline=None)
-@given(st.lists(mixed_rows, max_size=8))
+@given(st.lists(raw_rows, max_size=8))
 def test_batch_and_single_value_agree(raw: list[Row]) -> None:
     assert_same(raw)
 

@@ -104,7 +104,9 @@ def _key(database: Database, cursor: Any, columns: dict[str, Column]) -> str | N
         return database.key(cursor, columns)
     where = f'"{database.address.display}": key={named}'
     if named not in columns:
-        raise ContractError(f"{where}: no such column.{closest(named, columns)} Available columns: {', '.join(columns)}.")
+        raise ContractError(
+            f"{where}: no such column.{closest(named, columns)} Available columns: {', '.join(columns)}."
+        )
     if not pa.types.is_integer(columns[named].type):
         raise StoreError(
             f"{where}: a key must be a column of integers, but this one is {columns[named].type}. Name another, "

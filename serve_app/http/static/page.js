@@ -1,8 +1,8 @@
 "use strict";
-// Everything about the fields comes from the OpenAPI document, and so from the contract of a listing.
+// Everything about the fields comes from the OpenAPI document, and so from the contract in force.
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const AMENITIES = "amenities";
+let contract = {};
 let properties = {};
 
 const make = (tag, attributes = {}, ...children) => {
@@ -12,56 +12,63 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 const words = (name) => name.replaceAll("_", " ").replace(/^./, (letter) => letter.toUpperCase());
+// A field may be called as something else on this page is.
+const idOf = (name) => `field-${name}`;
+const problemOf = (name) => $(`${idOf(name)}-problem`);
 const kinds = (schema) => schema.anyOf ?? [schema];
 const isFlag = (schema) => kinds(schema).some((kind) => kind.type === "boolean");
-const plain = (schema) => kinds(schema).find((kind) => kind.type !== "null");
+const typeOf = (schema) => kinds(schema).find((kind) => kind.type !== "null");
 
 const headers = () => {
   const key = $("key").value;
   return { "Content-Type": "application/json", ...(key ? { "X-API-Key": key } : {}) };
 };
 
-function input(name, schema, value, known) {
-  const kind = plain(schema);
-  const choices = kind.enum ?? known?.[name];
-  const common = { id: name, name, "aria-describedby": `${name}-wrong` };
-  if (choices && name !== "property_type") {
-    const select = make("select", common);
-    for (const choice of choices) select.append(make("option", { value: choice }, choice));
-    if (value !== undefined) select.value = value;
-    return select;
-  }
-  const box = make("input", { ...common, type: kind.type === "string" ? "text" : "number", value: value ?? "" });
-  if (kind.type !== "string") {
-    box.step = kind.type === "integer" ? "1" : "any";
-    if (kind.minimum !== undefined) box.min = kind.minimum;
-    if (kind.maximum < 1e15) box.max = kind.maximum;
+function selection(attributes, choices, value) {
+  const select = make("select", attributes);
+  for (const choice of choices) select.append(make("option", { value: choice }, choice));
+  if (value !== undefined) select.value = value;
+  return select;
+}
+
+function input(name, schema, value, vocabulary) {
+  const type = typeOf(schema);
+  const attributes = { id: idOf(name), name, "aria-describedby": `${idOf(name)}-problem` };
+  const known = contract.known_values_only.includes(name) ? vocabulary[name] : undefined;
+  const choices = type.enum ?? (known && Object.keys(known));
+  if (choices) return selection(attributes, choices, value);
+  const box = make("input", { ...attributes, type: type.type === "string" ? "text" : "number", value: value ?? "" });
+  if (type.type !== "string") {
+    box.step = type.type === "integer" ? "1" : "any";
+    if (type.minimum !== undefined) box.min = type.minimum;
+    if (type.maximum < 1e15) box.max = type.maximum;
   }
   return box;
 }
 
-function build(example, known) {
+function build(example, vocabulary) {
   for (const [name, schema] of Object.entries(properties)) {
-    if (name === AMENITIES) continue;
+    if (contract.lists.includes(name)) continue;
     if (isFlag(schema)) {
-      const box = make("input", { id: name, name, type: "checkbox" });
+      const box = make("input", { id: idOf(name), name, type: "checkbox" });
       box.checked = Boolean(example[name]);
       $("flags").append(make("label", { title: schema.description }, box, words(name)));
+      $("flags").parentElement.hidden = false;
     } else {
-      const label = make("label", { for: name, title: schema.description }, words(name));
-      const wrong = make("p", { id: `${name}-wrong`, class: "wrong" });
-      $("fields").append(make("div", {}, label, input(name, schema, example[name], known), wrong));
+      const label = make("label", { for: idOf(name), title: schema.description }, words(name));
+      const problem = make("p", { id: `${idOf(name)}-problem`, class: "wrong" });
+      $("fields").append(make("div", {}, label, input(name, schema, example[name], vocabulary), problem));
     }
   }
 }
 
-function listing() {
+function record() {
   const filled = {};
   for (const [name, schema] of Object.entries(properties)) {
-    const box = $(name);
+    const box = $(idOf(name));
     if (!box) continue;
     if (isFlag(schema)) filled[name] = box.checked ? 1 : 0;
-    else if (box.value.trim() !== "") filled[name] = plain(schema).type === "string" ? box.value : Number(box.value);
+    else if (box.value.trim() !== "") filled[name] = typeOf(schema).type === "string" ? box.value : Number(box.value);
   }
   return filled;
 }
@@ -82,21 +89,27 @@ function bar(name, value, shapes, text) {
   return row;
 }
 
+function probabilityBar([label, probability]) {
+  const percent = probability * 100;
+  return bar(label, probability, [[0, 100, "track"], [0, percent, "share"]], `${percent.toFixed(1)} %`);
+}
+
+function contributionBars(contributions) {
+  const sorted = Object.entries(contributions).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  const largest = Math.max(...sorted.map(([, value]) => Math.abs(value)), 1e-9);
+  return sorted.map(([name, value]) => {
+    const width = (Math.abs(value) / largest) * 50;
+    const shape = value < 0 ? [50 - width, width, "against"] : [50, width, "for"];
+    return bar(name, value, [[0, 100, "track"], shape], `${value > 0 ? "+" : ""}${value.toFixed(2)}`);
+  });
+}
+
 function show(answer) {
-  $("category").textContent = answer.price_category;
-  const shares = Object.entries(answer.probabilities);
-  $("probabilities").replaceChildren(
-    ...shares.map(([label, share]) => bar(label, share, [[0, 100, "track"], [0, share * 100, "share"]], `${(share * 100).toFixed(1)} %`)));
+  const label = answer[contract.label];
+  $("label").textContent = label;
+  $("probabilities").replaceChildren(...Object.entries(answer.probabilities).map(probabilityBar));
   $("explained").hidden = !answer.contributions;
-  if (answer.contributions) {
-    const parts = Object.entries(answer.contributions[answer.price_category]).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
-    const most = Math.max(...parts.map(([, value]) => Math.abs(value)), 1e-9);
-    $("contributions").replaceChildren(...parts.map(([name, value]) => {
-      const width = (Math.abs(value) / most) * 50;
-      const shape = value < 0 ? [50 - width, width, "against"] : [50, width, "for"];
-      return bar(name, value, [[0, 100, "track"], shape], `${value > 0 ? "+" : ""}${value.toFixed(2)}`);
-    }));
-  }
+  if (answer.contributions) $("contributions").replaceChildren(...contributionBars(answer.contributions[label]));
   $("model").textContent = `Answered by ${answer.model}`;
   $("result").hidden = false;
   $("message").textContent = "";
@@ -104,18 +117,19 @@ function show(answer) {
 
 function refuse(error) {
   const problems = error.problems ?? [];
-  const shown = problems.filter((problem) => $(`${problem.field}-wrong`));
-  for (const problem of shown) {
-    $(`${problem.field}-wrong`).textContent = problem.message;
-    $(problem.field).setAttribute("aria-invalid", "true");
+  const marked = problems.filter((problem) => problemOf(problem.field));
+  for (const problem of marked) {
+    problemOf(problem.field).textContent = problem.message;
+    $(idOf(problem.field)).setAttribute("aria-invalid", "true");
   }
-  if (shown.length) $(shown[0].field).focus();
+  if (marked.length) $(idOf(marked[0].field)).focus();
   $("result").hidden = true;
-  $("message").textContent = [error.message, ...problems.filter((problem) => !shown.includes(problem)).map((problem) => problem.message)].join(" ");
+  const others = problems.filter((problem) => !marked.includes(problem));
+  $("message").textContent = [error.message, ...others.map((problem) => problem.message)].join(" ");
 }
 
 async function ask(path) {
-  const response = await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(listing()) });
+  const response = await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(record()) });
   return { status: response.status, body: await response.json() };
 }
 
@@ -137,14 +151,16 @@ async function submit(event) {
 }
 
 async function start() {
-  $("listing").addEventListener("submit", submit);
+  $("record").addEventListener("submit", submit);
   try {
     const described = await (await fetch("openapi.json")).json();
-    const schema = described.components.schemas.Listing;
-    properties = schema.properties;
+    contract = described.info["x-contract"];
+    properties = described.components.schemas.Record.properties;
+    $("about").textContent = `One ${contract.record} in, its ${words(contract.label).toLowerCase()} out.`;
+    $("record").setAttribute("aria-label", words(contract.record));
+    $("label-name").textContent = words(contract.label);
     const model = await fetch("v1/model", { headers: headers() });
-    const known = model.ok ? Object.fromEntries(Object.entries((await model.json()).vocabulary).map(([name, codes]) => [name, Object.keys(codes)])) : {};
-    build(schema.example, known);
+    build(described.components.schemas.Record.example, model.ok ? (await model.json()).vocabulary : {});
     $("message").textContent = "The example is filled in: press the button, or change it first.";
   } catch {
     $("message").textContent = "The service does not answer. Load the page again.";

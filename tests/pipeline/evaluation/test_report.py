@@ -167,8 +167,7 @@ def test_page_begins_with_what_the_model_is_worth() -> None:
 
     assert "listing-price@20261123T134500Z-1a2b3c" in text
     assert (
-        "Right for 71.0% (± 0.7) of 4,774 held-out rows, against 60.3% (the baseline) and "
-        "41.0% (always “Low”)." in text
+        "Right for 71.0% (± 0.7) of 4,774 held-out rows, against 60.3% (the baseline) and 41.0% (always “Low”)." in text
     )
     assert "23 November 2026, 13:45 UTC" in text
     assert "10.6 points better" in text
@@ -191,10 +190,7 @@ def test_models_of_the_comparison_are_named_in_full() -> None:
     manifest["comparison"][0]["rows"] = 4700
     fewer = Page(render_report(manifest, dataset())).text
 
-    assert (
-        "On 4,774 held-out rows. The baseline is listing-price@20261120T090000Z-9c8b7a, on the same rows."
-        in same
-    )
+    assert "On 4,774 held-out rows. The baseline is listing-price@20261120T090000Z-9c8b7a, on the same rows." in same
     assert "on the 4,700 of them that it can score." in fewer
 
 

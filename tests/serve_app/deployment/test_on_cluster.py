@@ -16,13 +16,13 @@ import httpx
 import psutil
 import pytest
 import yaml
-from transforms.listings.example import EXAMPLE
 
 from registry.registry import Registry
 from tests.support.cluster.config import node_env
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.serving.models import registry_with
+from tests.support.serving.requests import EXAMPLE
 from tests.support.serving.service import Service, launch, load_on, replicas_of
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 from tests.support.waiting import await_that
@@ -33,6 +33,7 @@ QUICK = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
 }
 OTHER = """
+from tests.support.serving.requests import EXAMPLE
 from ray import serve
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})

@@ -17,7 +17,6 @@ from typing import Any
 
 import psutil
 import pytest
-from transforms.listings import CONTRACT
 
 from registry.artifact import MANIFEST
 from registry.registry import Registry
@@ -30,6 +29,7 @@ from tests.support.serving.requests import EXAMPLE
 from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
 from tests.support.waiting import await_that
+from transforms.listings import CONTRACT
 
 A, B, C = (f"{NAME}@{version}" for version in (FIRST, SECOND, THIRD))
 CHAMPION = f"{NAME}@champion"

@@ -18,13 +18,12 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transforms.listings.example import EXAMPLE
 
 from serve_app.http.openapi import document
 from serve_app.http.wire import ARROW
 from tests.support.serving.client import Client
-from tests.support.serving.requests import listings_table, stream
-from transforms.contract import FEATURES
+from tests.support.serving.requests import EXAMPLE, listings_table, stream
+from transforms.listings import CONTRACT
 
 EXAMPLES = int(os.environ.get("NIGHTPRICE_TEST_FUZZ", "25"))
 PATHS = ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v2/models/listing-price/infer")
@@ -32,7 +31,7 @@ quickly = settings(
     max_examples=EXAMPLES * 4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )
 
-schema = schemathesis.openapi.from_dict(document("0", 100, False))
+schema = schemathesis.openapi.from_dict(document(CONTRACT, max_rows=100))
 
 
 def check(answer: httpx.Response) -> None:
@@ -73,7 +72,7 @@ values = st.recursive(
 
 
 @given(
-    st.dictionaries(st.sampled_from(["id", "amenities", "made up", *FEATURES]), values, max_size=5),
+    st.dictionaries(st.sampled_from(["id", "amenities", "made up", *CONTRACT.features]), values, max_size=5),
     st.sampled_from(PATHS),
 )
 @quickly

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.http.middleware import Shortcut, middlewares
+from serve_app.http.middleware import FastPath, middlewares
 from tests.support.serving.server import served
 
 BODY = b'{"hello": "world"}'
@@ -67,7 +67,7 @@ async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
 def test_one_listing_takes_the_shortcut_where_there_is_one(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(port, "POST", "/v1/predict")[1] == BODY
 
-    monkeypatch.setattr(Shortcut, "app", shortcut)
+    monkeypatch.setattr(FastPath, "app", shortcut)
 
     assert ask(port, "POST", "/v1/predict")[1] == b"short"
     assert ask(port, "POST", "/v1/predict/batch")[1] == BODY

@@ -1,5 +1,6 @@
-"""The page in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
+"""Page and documents in a real browser: filled in, asked, answered, refused; no outside address; narrow and dark."""
 
+import json
 import os
 import re
 import shutil
@@ -10,12 +11,14 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-from transforms.listings.example import EXAMPLE
 
+from serve_app.http.page import PATHS
 from tests.support.paths import ROOT
 from tests.support.serving.client import Client
-from transforms.contract import FEATURES
+from tests.support.serving.requests import EXAMPLE
+from transforms.listings import CONTRACT
 
 STATIC = ROOT / "serve_app" / "http" / "static"
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
@@ -41,13 +44,19 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def opened(browser: webdriver.Chrome, address: str) -> None:
     browser.get(address)
-    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "room_type"))
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.NAME, "room_type"))
 
 
 def logged(browser: webdriver.Chrome) -> list[Any]:
     """What the browser has complained of since last asked: refused sources among it."""
     entries: list[Any] = browser.get_log("browser")  # type: ignore[no-untyped-call]
     return entries
+
+
+def assert_no_outside_address(browser: webdriver.Chrome, address: str) -> None:
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert loaded
+    assert all(str(name).startswith(address) for name in loaded)
 
 
 def bars(browser: webdriver.Chrome, where: str) -> dict[str, float]:
@@ -57,7 +66,7 @@ def bars(browser: webdriver.Chrome, where: str) -> dict[str, float]:
 
 def answered(browser: webdriver.Chrome) -> str:
     WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "result").is_displayed())
-    return browser.find_element(By.ID, "category").text
+    return browser.find_element(By.ID, "label").text
 
 
 @browser_needed
@@ -71,17 +80,15 @@ def test_the_example_is_filled_in_and_answered(browser: webdriver.Chrome, addres
     assert bars(browser, "probabilities") == expected["probabilities"]
     contributions = bars(browser, "contributions")
     assert contributions == expected["contributions"][expected["price_category"]]
-    assert set(contributions) == set(FEATURES)
+    assert set(contributions) == set(CONTRACT.features)
     assert logged(browser) == []
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert loaded
-    assert all(str(name).startswith(address) for name in loaded)
+    assert_no_outside_address(browser, address)
 
 
 @browser_needed
 def test_it_works_with_the_keyboard_alone(browser: webdriver.Chrome, address: str) -> None:
     opened(browser, address)
-    box = browser.find_element(By.ID, "accommodates")
+    box = browser.find_element(By.NAME, "accommodates")
 
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("2", Keys.ENTER)
@@ -92,12 +99,12 @@ def test_it_works_with_the_keyboard_alone(browser: webdriver.Chrome, address: st
 @browser_needed
 def test_a_wrong_field_is_marked_and_explained(browser: webdriver.Chrome, address: str) -> None:
     opened(browser, address)
-    box = browser.find_element(By.ID, "beds")
+    box = browser.find_element(By.NAME, "beds")
 
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("1000", Keys.ENTER)
 
-    said = WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "beds-wrong").text)
+    said = WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "field-beds-problem").text)
     assert said == "beds: found 1000, expected a number from 0 to 100."
     assert box.get_attribute("aria-invalid") == "true"
     assert browser.switch_to.active_element == box
@@ -127,17 +134,27 @@ def background(browser: webdriver.Chrome, address: str) -> list[int]:
 
 
 @browser_needed
-def test_the_documents_are_shown(browser: webdriver.Chrome, address: str) -> None:
+def test_the_documents_are_shown_and_can_be_tried(browser: webdriver.Chrome, address: str, client: Client) -> None:
+    def await_all(selector: str) -> list[WebElement]:
+        return WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
+
     logged(browser)
     browser.get(f"{address}docs")
 
-    WebDriverWait(browser, 20).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, "#operations section")) > 10)
-    assert "POST /v1/predict" in browser.page_source
+    assert len(await_all(".opblock")) > 10
+    await_all("#operations-Predictions-predict .opblock-summary-control")[0].click()
+    (execute,) = await_all("button.execute")
+    assert json.loads(str(browser.find_element(By.CSS_SELECTOR, "textarea").get_attribute("value"))) == EXAMPLE
+    execute.click()
+    (answer,) = await_all(".live-responses-table .highlight-code code")
+    assert json.loads(answer.text) == client.post("/v1/predict", EXAMPLE).json()
+    # Nothing was kept out by the content security policy, and nothing came from elsewhere.
     assert logged(browser) == []
+    assert_no_outside_address(browser, address)
 
 
 def test_headers_keep_everything_else_out(client: Client) -> None:
-    for path in ("/", "/page.css", "/page.js", "/docs"):
+    for path in PATHS:
         answer = client.get(path)
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -147,7 +164,7 @@ def test_headers_keep_everything_else_out(client: Client) -> None:
 
 def test_no_file_names_an_outside_address() -> None:
     files = [path for path in STATIC.iterdir() if path.is_file()]
-    assert len(files) == 5
+    assert {"page.html", "page.js", "docs.html", "docs.js"} <= {path.name for path in files}
     for path in files:
         outside = re.sub(r'"http://www\.w3\.org/2000/svg"', "", path.read_text())
         assert not re.search(r"https?://|//[a-z]+\.[a-z]", outside), path.name

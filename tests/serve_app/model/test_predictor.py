@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from transforms.listings.example import EXAMPLE
 
 from pipeline.predict import score
 from registry.artifact import load_artifact
-from serve_app.errors import InvalidListing, RequestError
+from serve_app.errors import InvalidRecord, RequestError
 from serve_app.model.predictor import Predictor
 from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.models import as_listings, boosted_model
+from tests.support.serving.requests import EXAMPLE
 from tests.support.tiny_model import FIRST, tiny_artifact
-from transforms.contract import CATEGORY, FEATURES, Pricing
+from transforms.listings import CONTRACT
 
 
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return Predictor(boosted_model(tmp_path_factory.mktemp("model")))
+    return Predictor(boosted_model(tmp_path_factory.mktemp("model")), CONTRACT)
 
 
 def columns_of(table: pa.Table) -> dict[str, pa.Array]:
-    inputs = table.drop_columns(["price", CATEGORY])
+    inputs = table.drop_columns(["price", CONTRACT.label_name])
     return {name: inputs[name].combine_chunks() for name in inputs.column_names}
 
 
-def shares(answers: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
+def probabilities_of(answers: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
     return np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
 
 
@@ -45,18 +45,18 @@ def test_the_challenge_is_answered(predictor: Predictor) -> None:
 
 def test_one_many_columns_and_batch_agree_to_the_last_bit(predictor: Predictor) -> None:
     table = accepted_listings(3_000, seed=5)
-    batch = score(table, predictor.artifact)
-    expected = np.column_stack([batch[f"probability_{label}"].to_numpy() for label in Pricing().labels])
+    batch = score(table, predictor.artifact, predictor.encoder)
+    expected = np.column_stack([batch[f"probability_{label}"].to_numpy() for label in CONTRACT.label.labels])
     listings = as_listings(table)
 
-    assert np.array_equal(shares([predictor.predict(listing) for listing in listings[:500]]), expected[:500])
+    assert np.array_equal(probabilities_of([predictor.predict(listing) for listing in listings[:500]]), expected[:500])
     many = predictor.predict_many(listings)
-    assert np.array_equal(shares(many), expected)
+    assert np.array_equal(probabilities_of(many), expected)
     assert [answer["id"] for answer in many] == table["id"].to_pylist()
-    assert [answer[CATEGORY] for answer in many] == batch[CATEGORY].to_pylist()
+    assert [answer[CONTRACT.label_name] for answer in many] == batch[CONTRACT.label_name].to_pylist()
     scored = predictor.score_columns(columns_of(table), len(table))
     assert np.array_equal(scored.probabilities, expected)
-    assert predictor.categories(scored.probabilities).to_pylist() == batch[CATEGORY].to_pylist()
+    assert predictor.labels_of(scored.probabilities).to_pylist() == batch[CONTRACT.label_name].to_pylist()
 
 
 def test_a_bad_listing_never_fails_its_neighbours(predictor: Predictor) -> None:
@@ -91,12 +91,12 @@ def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Pr
             found[row].add(problem.reason)
     for listing, probabilities, reasons in zip(listings, scored.probabilities, found, strict=True):
         if reasons:
-            with pytest.raises(InvalidListing) as caught:
+            with pytest.raises(InvalidRecord) as caught:
                 predictor.predict(listing)
             assert {problem.reason for problem in caught.value.problems} == reasons
             assert np.isnan(probabilities).all()
         else:
-            assert np.array_equal(probabilities, shares([predictor.predict(listing)])[0])
+            assert np.array_equal(probabilities, probabilities_of([predictor.predict(listing)])[0])
     assert [bool(reasons) for reasons in found] == [False, True, True, True, True, False]
 
 
@@ -117,7 +117,7 @@ def test_a_wrong_column_is_refused_as_a_whole(
 ) -> None:
     columns = {key: pa.array([value]) for key, value in EXAMPLE.items()} | {name: column}
 
-    with pytest.raises(InvalidListing) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         predictor.score_columns({key: value for key, value in columns.items() if value is not None}, 1)
     assert [problem.reason for problem in caught.value.problems] == [reason]
 
@@ -135,14 +135,14 @@ def test_contributions_add_up_to_the_probabilities(predictor: Predictor) -> None
     assert {key: answer[key] for key in ("id", "price_category", "probabilities", "model")} == predictor.predict(
         EXAMPLE
     )
-    assert list(answer["contributions"]["Low"]) == list(FEATURES)
+    assert list(answer["contributions"]["Low"]) == list(CONTRACT.features)
     scores = np.array(
-        [answer["base"][label] + sum(answer["contributions"][label].values()) for label in Pricing().labels]
+        [answer["base"][label] + sum(answer["contributions"][label].values()) for label in CONTRACT.label.labels]
     )
     assert np.exp(scores) / np.exp(scores).sum() == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)
 
 
 def test_a_model_without_trees_says_so(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="contributions") as caught:
-        Predictor(load_artifact(tiny_artifact(tmp_path / "tiny"))).explain(EXAMPLE)
+        Predictor(load_artifact(tiny_artifact(tmp_path / "tiny")), CONTRACT).explain(EXAMPLE)
     assert caught.value.status == 501

@@ -3,17 +3,20 @@
 from typing import Any
 
 import pytest
-from transforms.listings.example import EXAMPLE
 
-from serve_app.errors import InvalidListing
-from serve_app.model.record import read_listing
+from serve_app.errors import InvalidRecord
+from serve_app.model.record import RecordReader
 from tests.support.serving.models import VOCABULARY
-from transforms.contract import FEATURES, FIELDS
+from tests.support.serving.requests import EXAMPLE
+from transforms.encode import Encoder
+from transforms.listings import CONTRACT
+
+READER = RecordReader(Encoder(CONTRACT, VOCABULARY))
 
 
 def problems(**changed: Any) -> list[Any]:
-    with pytest.raises(InvalidListing) as caught:
-        read_listing({**EXAMPLE, **changed}, VOCABULARY)
+    with pytest.raises(InvalidRecord) as caught:
+        READER.read({**EXAMPLE, **changed})
     return list(caught.value.problems)
 
 
@@ -22,7 +25,7 @@ def reasons(**changed: Any) -> list[str]:
 
 
 def test_the_challenge_is_read() -> None:
-    record = read_listing(EXAMPLE, VOCABULARY)
+    record = READER.read(EXAMPLE)
 
     assert (record["id"], record["neighbourhood"], record["accommodates"], record["bathrooms"]) == (
         1001,
@@ -77,10 +80,10 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 
 
 def test_every_required_field_is_missed() -> None:
-    with pytest.raises(InvalidListing) as caught:
-        read_listing({}, VOCABULARY)
+    with pytest.raises(InvalidRecord) as caught:
+        READER.read({})
 
-    expected = [f"{item.name}:missing" for item in FIELDS if item.required and item.name != "price"]
+    expected = [f"{item.name}:missing" for item in CONTRACT.fields if item.required and item.name != "price"]
     assert [problem.reason for problem in caught.value.problems] == expected
 
 
@@ -108,20 +111,19 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_other_forms_of_the_same_values_are_read() -> None:
-    plain = read_listing(
-        {**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0},
-        VOCABULARY,
+    plain = READER.read(
+        {**EXAMPLE, "tv": True, "accommodates": 4.0, "id": 1001.0, "neighbourhood": " Brooklyn ", "beds": 2.0}
     )
 
-    assert plain == read_listing(EXAMPLE, VOCABULARY)
+    assert plain == READER.read(EXAMPLE)
 
 
 def test_amenities_are_read_as_in_batch_and_a_flag_wins() -> None:
     amenities = ["Window AC unit", "KitchenAid oven", "Fast wifi – 100 Mbps", '55" HDTV with Netflix']
 
-    record = read_listing({**EXAMPLE, "amenities": amenities, "tv": 0, "internet": None}, VOCABULARY)
+    record = READER.read({**EXAMPLE, "amenities": amenities, "tv": 0, "internet": None})
 
-    assert {name: record[name] for name in FEATURES[9:]} == {
+    assert {name: record[name] for name in CONTRACT.features[9:]} == {
         "tv": False,
         "internet": True,
         "air_conditioning": True,
@@ -135,5 +137,5 @@ def test_amenities_are_read_as_in_batch_and_a_flag_wins() -> None:
 
 @pytest.mark.parametrize("listing", [None, [], "text", 1, [[]]])
 def test_what_is_no_object_is_refused(listing: Any) -> None:
-    with pytest.raises(InvalidListing, match="listing"):
-        read_listing(listing, VOCABULARY)
+    with pytest.raises(InvalidRecord, match="listing"):
+        READER.read(listing)

@@ -1,21 +1,25 @@
 """The Open Inference Protocol: JSON by hand, binary by Triton's own client with its defaults."""
 
+import itertools
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from transforms.listings.example import EXAMPLE
 
+from registry.registry import Registry
+from serve_app.model.predictor import Predictor
+from serve_app.model.reloader import ModelReloader
 from serve_app.protocols.v2 import datatype
 from tests.support.accepted_listings import accepted_listings
-from tests.support.serving.client import Client
-from tests.support.serving.models import as_listings
-from tests.support.serving.requests import INFER, tensor
-from tests.support.tiny_model import FIRST, NAME
-from transforms.contract import CATEGORY, FEATURES, FIELDS_BY_NAME
+from tests.support.serving.client import Client, client_of
+from tests.support.serving.models import as_listings, registry_with
+from tests.support.serving.requests import EXAMPLE, INFER, tensor
+from tests.support.tiny_model import FIRST, NAME, SECOND
+from transforms.listings import CONTRACT
 
 
 def challenge(**changed: Any) -> dict[str, Any]:
@@ -29,9 +33,9 @@ def test_health_and_metadata(client: Client) -> None:
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get(f"/v2/models/{NAME}/ready").json() == {"name": NAME, "ready": True}
     metadata = client.get(f"/v2/models/{NAME}").json()
-    assert [item["name"] for item in metadata["inputs"]] == ["id", *FEATURES]
+    assert [item["name"] for item in metadata["inputs"]] == ["id", *CONTRACT.features]
     assert {item["name"]: item["datatype"] for item in metadata["outputs"]} == {
-        CATEGORY: "BYTES",
+        CONTRACT.label_name: "BYTES",
         "probabilities": "FP32",
     }
     assert client.get(f"/v2/models/{NAME}/versions/{FIRST}").status_code == 200
@@ -65,8 +69,8 @@ def test_tritons_client_with_its_defaults(client: Client, address: str) -> None:
     listings = as_listings(table)
     expected = client.post("/v1/predict/batch", {"listings": listings}).json()["results"]
     inputs = []
-    for name in ("id", *FEATURES):
-        kind = datatype(FIELDS_BY_NAME[name])
+    for name in ("id", *CONTRACT.features):
+        kind = datatype(CONTRACT.by_name[name])
         values = table[name].to_pylist()
         array = (
             np.array([(value or "").encode() for value in values], np.object_)
@@ -83,9 +87,10 @@ def test_tritons_client_with_its_defaults(client: Client, address: str) -> None:
         assert remote.get_model_metadata(NAME)["versions"] == [FIRST]
         result = remote.infer(NAME, inputs)
 
-    assert [text.decode() for text in result.as_numpy(CATEGORY)] == [answer[CATEGORY] for answer in expected]
-    shares = np.array([list(answer["probabilities"].values()) for answer in expected], np.float32)
-    assert np.array_equal(result.as_numpy("probabilities"), shares)
+    label = CONTRACT.label_name
+    assert [text.decode() for text in result.as_numpy(label)] == [answer[label] for answer in expected]
+    probabilities = np.array([list(answer["probabilities"].values()) for answer in expected], np.float32)
+    assert np.array_equal(result.as_numpy("probabilities"), probabilities)
 
 
 def wrong(**changed: Any) -> dict[str, Any]:
@@ -164,3 +169,32 @@ def test_another_model_is_not_here(client: Client) -> None:
     assert client.post("/v2/models/other/infer", challenge()).status_code == 404
     assert client.get(f"/v2/models/{NAME}/versions/1").status_code == 404
     assert client.get("/v2/nothing").status_code == 404
+
+
+def test_a_model_that_changes_within_a_request_does_not_answer_it(tmp_path: Path) -> None:
+    """The version that is checked is the version that answers."""
+    registry = registry_with(tmp_path, [FIRST, SECOND])
+    first, second = (following(registry, f"{NAME}@{version}") for version in (FIRST, SECOND))
+
+    class ChangesEveryTime(ModelReloader):
+        """Another model is in force each time it is asked for."""
+
+        in_turn = itertools.cycle([first.predictor, second.predictor])
+
+        @property
+        def predictor(self) -> Predictor:
+            return next(self.in_turn)
+
+    client = client_of(ChangesEveryTime(registry, f"{NAME}@{FIRST}", CONTRACT))
+    path = f"/v2/models/{NAME}/versions/{FIRST}/infer"
+
+    answers = [client.post(path, challenge()) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 404, 200, 404]
+    assert {answer.json()["model_version"] for answer in answers[::2]} == {FIRST}
+
+
+def following(registry: Registry, reference: str) -> ModelReloader:
+    reloader = ModelReloader(registry, reference, CONTRACT)
+    reloader.poll()
+    return reloader

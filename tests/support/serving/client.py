@@ -7,17 +7,27 @@ from typing import Any
 import httpx
 
 from serve_app.http.api import Api
-from serve_app.http.wire import ARROW
-from serve_app.model.reloader import Follower
+from serve_app.http.middleware import DIRECT
+from serve_app.http.wire import ARROW, App, Receive, Scope, Send
+from serve_app.model.reloader import ModelReloader
 from serve_app.options import ServeOptions
 
 URL = "http://nightprice"
 
 
+def direct(app: App) -> App:
+    """The application as it answers where Ray Serve is not in between."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, DIRECT: True}, receive, send)
+
+    return marked
+
+
 class Client:
     """Sends requests to an application, one by one."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: App) -> None:
         self.api = api
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -28,7 +38,7 @@ class Client:
         return asyncio.run(send())
 
     def post_at_once(self, requests: Sequence[tuple[str, Any]]) -> list[httpx.Response]:
-        """The answers to paths and bodies that all reach the application in one turn of its event loop."""
+        """The answers to paths and bodies that all reach the application in one iteration of its event loop."""
 
         async def send() -> list[httpx.Response]:
             async with self._open() as client:
@@ -37,7 +47,7 @@ class Client:
         return asyncio.run(send())
 
     def _open(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url=URL)
+        return httpx.AsyncClient(transport=httpx.ASGITransport(direct(self.api)), base_url=URL)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)
@@ -49,5 +59,5 @@ class Client:
         return self.post("/v1/predict/batch", content=body, headers={"content-type": ARROW, **(headers or {})})
 
 
-def client_of(follower: Follower, **options: Any) -> Client:
-    return Client(Api(follower, ServeOptions(**options)))
+def client_of(reloader: ModelReloader, **options: Any) -> Client:
+    return Client(Api(reloader, ServeOptions(**options)))

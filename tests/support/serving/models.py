@@ -66,7 +66,7 @@ def boosted_model(folder: Path, **options: Any) -> Artifact:
 
 def as_listings(table: pa.Table) -> list[dict[str, Any]]:
     """Accepted rows as callers send them: without price, nulls left out in every other row."""
-    rows = table.drop_columns(["price", CONTRACT.label_name]).to_pylist()
+    rows = table.drop_columns([CONTRACT.target, CONTRACT.label_name]).to_pylist()
     return [{name: value for name, value in row.items() if value is not None or i % 2} for i, row in enumerate(rows)]
 
 

@@ -7,8 +7,10 @@ import pyarrow as pa
 from serve_app.protocols.v2 import datatype
 from tests.support.accepted_listings import accepted_listings
 from tests.support.tiny_model import NAME
-from transforms.contract import CATEGORY, FIELDS_BY_NAME
+from transforms.listings import CONTRACT
 
+EXAMPLE = dict(CONTRACT.example)
+"""A good listing as a caller sends it."""
 INFER = f"/v2/models/{NAME}/infer"
 
 
@@ -20,13 +22,13 @@ def stream(table: pa.Table, **options: Any) -> bytes:
 
 
 def listings_table(rows: int, seed: int = 0) -> pa.Table:
-    return accepted_listings(rows, seed).drop_columns(["price", CATEGORY])
+    return accepted_listings(rows, seed).drop_columns([CONTRACT.target, CONTRACT.label_name])
 
 
 def tensor(name: str, values: list[Any], kind: str | None = None, shape: list[int] | None = None) -> dict[str, Any]:
     return {
         "name": name,
-        "datatype": kind or datatype(FIELDS_BY_NAME[name]),
+        "datatype": kind or datatype(CONTRACT.by_name[name]),
         "shape": shape or [len(values)],
         "data": values,
     }
