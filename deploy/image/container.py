@@ -27,7 +27,9 @@ mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount -t tmpfs -o mode=755 dev "$root/dev"
-for device in null zero full random urandom tty; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
+for device in null zero full random urandom tty; do
+  touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"
+done
 mkdir "$root/dev/shm"
 mount -t tmpfs -o size=64m,mode=1777 shm "$root/dev/shm"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"

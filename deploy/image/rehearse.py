@@ -30,7 +30,8 @@ FEW = {"NIGHTPRICE_XGBOOST__ROUNDS": "5", "NIGHTPRICE_REGISTRY": "/data/models"}
 ASK = """
 import json, sys, urllib.request as r
 from transforms.listings import CONTRACT
-question = r.Request("http://127.0.0.1:8000" + sys.argv[1], json.dumps(CONTRACT.example).encode(), {"content-type": "application/json"})
+body, headers = json.dumps(CONTRACT.example).encode(), {"content-type": "application/json"}
+question = r.Request("http://127.0.0.1:8000" + sys.argv[1], body, headers)
 print(r.urlopen(question, timeout=30).read().decode())
 """
 
@@ -85,8 +86,8 @@ def serve(name: str, folder: Path, *, volumes: tuple[Volume, ...] = (), **option
 def bake(version: Path) -> None:
     """Build the image with this version of the model in it."""
     file = ROOT / "deploy/image/model.Dockerfile"
-    buildah("build", "--isolation", "chroot", "--format", "docker", "--pull-never", "--quiet", "--build-arg", f"SERVING={SERVING}",
-            "--file", str(file), "--tag", WITH_MODEL, str(version))  # fmt: skip
+    options = ["--isolation", "chroot", "--format", "docker", "--pull-never", "--quiet", "--file", str(file)]
+    buildah("build", *options, "--build-arg", f"SERVING={SERVING}", "--tag", WITH_MODEL, str(version))
 
 
 def rehearse(folder: Path) -> dict[str, Any]:

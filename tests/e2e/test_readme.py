@@ -44,6 +44,7 @@ def test_the_settings_are_valid(tmp_path: Path) -> None:
 
     settings = load_settings(tmp_path / "nightprice.toml")
 
+    assert settings.bins is not None
     assert list(settings.bins) == tomllib.loads(text)["bins"]
 
 
