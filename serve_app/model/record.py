@@ -174,8 +174,8 @@ def _add_list(name: str, value: Any, fields: tuple[Field, ...], record: dict[str
 def read_list(value: Any) -> tuple[list[str], str | None]:
     """The texts of a list, none if it is missing, or the problem.
 
-    >>> read_list(["TV"]), read_list(None), read_list(["TV", 1])
-    ((['TV'], None), ([], None), ([], 'unparseable'))
+    >>> read_list(["a"]), read_list(None), read_list(["a", 1])
+    ((['a'], None), ([], None), ([], 'unparseable'))
     """
     if value is None:
         return [], None

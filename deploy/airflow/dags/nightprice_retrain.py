@@ -18,7 +18,7 @@ SETTINGS = {
     "workers": "workers of the training",
     "schedule": "when it runs: cron, or null for by hand only",
     "runtime_env": (
-        "the jobs' runtime environment: variables (env_vars), and the code (working_dir) if it is not in the nodes' image"
+        "the jobs' runtime environment: variables (env_vars), and the code (working_dir) if the image lacks it"
     ),
 }
 DEFAULTS = {"workers": 1, "schedule": "0 4 * * 1", "runtime_env": {}}
