@@ -510,13 +510,13 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         return
     if item.joined or pa.types.is_boolean(item.type):
         return
-    if isinstance(value, str) != item.is_text:
+    # Over HTTP a number is a value already, whatever its raw text looks like; a text is read by its rule, as in batch.
+    if isinstance(value, str) != item.is_text or (not item.is_text and item.problem(value)):
         yield f"{item.name}: the example is {value!r}, expected {item.expected()}."
-        return
-    # Over HTTP a text is read by the rule, as in batch; a number is a value already, whatever its raw text looks like.
-    read, problem = item.read_text(value) if item.is_text else (value, item.problem(value))
-    if problem or read != value:
-        yield f"{item.name}: its own example {value!r} is read as {read!r} ({problem or 'another value'})."
+    elif item.is_text:
+        read, problem = item.read_text(value)
+        if problem or read != value:
+            yield f"{item.name}: its rule reads its own example {value!r} as {read!r} ({problem or 'another value'})."
 
 
 def load_contract(reference: str, *, check: bool = True) -> Contract:
