@@ -494,6 +494,10 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         )
     if item.encoding == FIXED_ORDER and not item.allowed:
         yield f"{item.name}: the encoding {FIXED_ORDER} needs the allowed values, in their order."
+    if pa.types.is_integer(item.type):
+        limit = 2 ** (item.type.bit_width - 1)
+        if item.low is None or item.high is None or item.low < -limit or item.high > limit - 1:
+            yield f"{item.name}: set low and high, within what an {item.type} holds: {-limit} to {limit - 1}."
     if not item.columns:
         yield f"{item.name}: no raw column is named."
     if item.from_list:

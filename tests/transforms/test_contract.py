@@ -258,6 +258,8 @@ def test_the_contract_of_listings_has_no_problems() -> None:
         (changed(example={**CONTRACT.example, "neighbourhood": 5}), "neighbourhood: the example is 5, expected text."),
         (with_field("neighbourhood", encoding="rankd"), 'there is no encoding "rankd". Did you mean "ranked"?'),
         (with_field("neighbourhood", encoding="fixed_order"), "neighbourhood: the encoding fixed_order needs"),
+        (with_field("accommodates", high=40_000), "accommodates: set low and high, within what an int16 holds: -32768"),
+        (with_field("accommodates", low=None), "accommodates: set low and high, within what an int16 holds"),
         (with_field("tv", columns=("amenitys",)), 'tv: "amenitys" is not among the lists of the contract'),
         (with_field("price", low=200), 'The label "Low" can\'t occur: "price" is a number of at least 200'),
         (with_field("price", low=0, high=180), 'The label "High" can\'t occur: "price" is a number from 0 to 180'),

@@ -12,7 +12,7 @@ import pyarrow as pa
 from transforms.contract import Bands, Contract, Field, ListColumn
 from transforms.listings import rules
 from transforms.listings.amenities import amenities_from_text, is_amenity
-from transforms.readers import integer, number, text
+from transforms.readers import amount, integer, number, text
 
 # In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
 ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
@@ -85,7 +85,7 @@ CONTRACT = Contract(
         _amenity("elevator", "An elevator in the building."),
         _amenity("breakfast", "Breakfast is offered."),
         Field(
-            "price", ("price",), rules.price, pa.float64(), "Price of one night, in the data's currency.", required=True
+            "price", ("price",), amount, pa.float64(), "Price of one night, in the data's currency.", required=True
         ),
     ),
     key="id",
