@@ -4,6 +4,7 @@ Each takes a text that is not blank and returns a value, or raises ValueError if
 nothing of tables: `transforms.lift` applies the same function to columns.
 """
 
+import json
 import math
 import re
 
@@ -80,3 +81,18 @@ def amount(raw: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{raw[:60]!r} is not an amount: it has too many digits")
     return -value if match[1] or match[2] else value
+
+
+def list_of_texts(raw: str) -> list[str]:
+    r"""The items of a JSON list of texts: for a `ListColumn`.
+
+    >>> list_of_texts('["TV", "Fast wifi \\u2013 100 Mbps"]')
+    ['TV', 'Fast wifi – 100 Mbps']
+    """
+    try:
+        items = json.loads(raw)
+    except RecursionError:
+        raise ValueError("the list is nested too deeply") from None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(f"{raw[:60]!r} is not a list of texts")
+    return items
