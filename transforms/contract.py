@@ -494,10 +494,9 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         )
     if item.encoding == FIXED_ORDER and not item.allowed:
         yield f"{item.name}: the encoding {FIXED_ORDER} needs the allowed values, in their order."
-    if pa.types.is_integer(item.type):
+    if pa.types.is_integer(item.type) and not _fits_its_type(item):
         limit = 2 ** (item.type.bit_width - 1)
-        if item.low is None or item.high is None or item.low < -limit or item.high > limit - 1:
-            yield f"{item.name}: set low and high, within what an {item.type} holds: {-limit} to {limit - 1}."
+        yield f"{item.name}: set low and high, within what an {item.type} holds: {-limit} to {limit - 1}."
     if not item.columns:
         yield f"{item.name}: no raw column is named."
     if item.from_list:
@@ -506,7 +505,16 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         known = [column.name for column in contract.lists]
         if len(item.columns) != 1 or item.columns[0] not in known:
             yield f'{item.name}: "{" ".join(item.columns)}" is not among the lists of the contract.'
-        return
+    else:
+        yield from _example_problems(contract, item)
+
+
+def _fits_its_type(item: Field) -> bool:
+    limit = 2 ** (item.type.bit_width - 1)
+    return item.low is not None and item.high is not None and -limit <= item.low <= item.high < limit
+
+
+def _example_problems(contract: Contract, item: Field) -> Iterator[str]:
     value = contract.example.get(item.name)
     if value is None:
         if item.required and item.name != contract.target and not item.joined:
