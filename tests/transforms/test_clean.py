@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.contracts import ALL, LISTINGS, Example
+from tests.support.contracts import ALL, FLIGHTS, LISTINGS, Example
 from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
 from tests.support.reference_clean import clean_row
@@ -65,7 +65,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 @pytest.mark.parametrize("example", ALL, ids=str)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_batch_and_single_value_agree(example: Example, data: st.DataObject) -> None:
     assert_same(data.draw(st.lists(raw_rows(example), max_size=8)), example)
@@ -81,6 +81,13 @@ def test_a_disagreement_names_the_field(monkeypatch: pytest.MonkeyPatch, column:
 
     with pytest.raises(AssertionError, match=f"^{field}: "):
         assert_same([LISTING])
+
+
+def test_a_rule_never_reads_a_blank_text() -> None:
+    """It may well make a value of it: `minutes` pads with zeros."""
+    blank = {**FLIGHTS.good, "sched_dep_time": " "}
+
+    assert clean(FLIGHTS.table([blank]), FLIGHTS.contract).rejected["reasons"].to_pylist() == [["departure:missing"]]
 
 
 def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> None:
