@@ -20,7 +20,7 @@ import pyarrow.csv
 
 from transforms.clean import clean
 from transforms.listings import CONTRACT, ROOM_TYPES
-from transforms.listings.amenities import amenities_from_text, is_amenity
+from transforms.listings.amenities import is_amenity
 from transforms.listings.generate.model import (
     FLAGS,
     MOST_ACCOMMODATES,
@@ -33,6 +33,7 @@ from transforms.listings.generate.model import (
     Listings,
     price_terms,
 )
+from transforms.readers import list_of_texts
 
 CELL_ROWS = 90
 """A cell of the map is split while both halves keep about this many listings."""
@@ -252,7 +253,7 @@ def _bathroom_words(cities: list[pa.Table]) -> dict[str, Any]:
 
 def _items(cities: list[pa.Table]) -> dict[str, Any]:
     """Which amenities are listed how often: the texts that stand for the flags, common ones and a tail."""
-    lists = [set(amenities_from_text(text)) for table in cities for text in table["amenities"].to_pylist() if text]
+    lists = [set(list_of_texts(text)) for table in cities for text in table["amenities"].to_pylist() if text]
     counts = Counter(item for items in lists for item in sorted(items))
     variants: dict[str, Counter[str]] = {name: Counter() for name in FLAGS}
     plain: Counter[str] = Counter()

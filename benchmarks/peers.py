@@ -146,7 +146,7 @@ _PRICE = rf"^(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*
 
 
 def _price(text: pl.Expr) -> pl.Expr:
-    """As `transforms.listings.rules.price`: the last of "." and "," is the decimal mark unless all marks separate
+    """As `transforms.readers.amount`: the last of "." and "," is the decimal mark unless all marks separate
     thousands.
     """
     digits = text.str.extract(_PRICE, 3).str.replace_all(r"['’\s]", "")

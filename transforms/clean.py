@@ -152,12 +152,12 @@ def _values_in_range(item: Field, texts: list[str | None]) -> pa.Array | None:
 
     Saves nearly all-distinct columns (ids, coordinates) half of their time: the range is asked of the extremes alone.
     """
-    if item.low is None or item.high is None:
+    filled = [text for text in texts if text and not text.isspace()]
+    if item.low is None or item.high is None or len(filled) < len(texts):
         return None
     try:
-        values = [item.read(text) for text in texts]  # type: ignore[arg-type]
-    except (ValueError, TypeError, AttributeError):
-        # Some are blank, missing or unreadable.
+        values = [item.read(text) for text in filled]
+    except ValueError:
         return None
     if not values or item.problem(min(values)) or item.problem(max(values)):
         return None

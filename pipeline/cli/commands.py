@@ -4,6 +4,7 @@ The functions are imported when their command runs: `nightprice --help` needs ne
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,31 @@ def generate(
         f"{sum(result['bad'].values()):,} of them spoiled"
     )
     run.screen.result(result, message, render.render_next_steps(f"nightprice process --source {out} --sink dataset"))
+
+
+@command("nightprice init car-price --from cars.csv --target price --key vin")
+def init(
+    run: Run,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the model will be called.")],
+    file: Annotated[Path, typer.Option("--from", metavar="FILE", help="A CSV file with a header.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="What to predict: a number, or one of a few texts.")],
+    key: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="What identifies a record; repeat it for several columns.")
+    ],
+) -> None:
+    """Write a contract for a table of your own, guessed from its first rows, to correct by hand."""
+    from pipeline.cli import render
+    from pipeline.cli.init import contract_source
+
+    module = Path(re.sub(r"\W", "_", name) + ".py")
+    source = contract_source(name, file, target, key)
+    if module.exists():
+        raise UsageError(f"{module} exists already. Remove it, or choose another name than {name}.")
+    module.write_text(source, "utf-8")
+    contract = f"{module.stem}:CONTRACT"
+    steps = render.render_next_steps(f"export NIGHTPRICE_CONTRACT={contract}", "nightprice doctor")
+    run.screen.result({"file": str(module), "contract": contract}, f"{module}: correct it before you use it", steps)
 
 
 @command("nightprice process --source raw --sink dataset")

@@ -13,7 +13,8 @@ from pipeline.process import process
 from pipeline.settings import Settings
 from tests.support.paths import TEST_DATA, needs_test_data
 from transforms.listings import CONTRACT
-from transforms.listings.amenities import amenities_from_text, has_amenity
+from transforms.listings.amenities import has_amenity
+from transforms.readers import list_of_texts
 
 CITIES = {
     "hong-kong_2021-07-13": (6_538, {"price:below_minimum": 1}),
@@ -89,7 +90,7 @@ def test_no_amenity_of_the_notebook_is_missed(city: str) -> None:
     ].to_pylist()
 
     for name, word in NOTEBOOK.items():
-        missed = [text for text in texts if word in text and not has_amenity(amenities_from_text(text), name)]
+        missed = [text for text in texts if word in text and not has_amenity(list_of_texts(text), name)]
         assert [json.loads(text) for text in missed] == []
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.predict import score
 from serve_app.model.predictor import Predictor
 from serve_app.model.reloader import ModelReloader
+from tests.support.contracts import LISTINGS
 from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
 from tests.support.serving.client import Client
@@ -69,7 +70,7 @@ def post(client: Client, listings: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(raw_rows, max_size=8))
+@given(st.lists(raw_rows(LISTINGS), max_size=8))
 def test_http_answers_as_batch_does(client: Client, reloader: ModelReloader, raw: list[Row]) -> None:
     assert_parity(raw, client, reloader.predictor)
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.contracts import ALL, FLIGHTS, LISTINGS, Example
 from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
 from tests.support.reference_clean import clean_row
 from transforms import clean as clean_module
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, SOURCE_FILE, clean, rejected_schema
+from transforms.contract import Contract
 from transforms.encode import Encoder, learn_vocabulary
 from transforms.listings import CONTRACT
 from transforms.listings.amenities import AMENITIES
@@ -23,18 +25,19 @@ Row = Mapping[str, str | None]
 LABEL = CONTRACT.label
 
 
-def encoder_of(rows: Sequence[Mapping[str, Any]]) -> Encoder:
-    names = {row["neighbourhood"]: [1, 0] for row in rows}
-    types = {row["property_type"]: [30, 0] for row in rows if row["property_type"]}
-    return Encoder(CONTRACT, learn_vocabulary(CONTRACT, {"neighbourhood": names, "property_type": types}))
+def encoder_of(contract: Contract, rows: Sequence[Mapping[str, Any]]) -> Encoder:
+    """As if a model had seen every value often enough to learn it."""
+    counts = {name: {row[name]: [30, 0] for row in rows if row[name] is not None} for name in contract.coded}
+    return Encoder(contract, learn_vocabulary(contract, counts))
 
 
-def assert_same(rows: Sequence[Row]) -> None:
+def assert_same(rows: Sequence[Row], example: Example = LISTINGS) -> None:
     """Batch path and single-value path give bit-equal records, reasons, warnings and features; else the field is
     named.
     """
-    cleaned = clean(table_of(rows), CONTRACT, LABEL)
-    singles = [clean_row(row, CONTRACT, LABEL) for row in rows]
+    contract = example.contract
+    cleaned = clean(example.table(rows), contract, contract.label)
+    singles = [clean_row(row, contract, contract.label) for row in rows]
     good = [single for single in singles if not single.reasons]
     assert cleaned.accepted.num_rows == len(good)
     assert cleaned.rejected["reasons"].to_pylist() == [single.reasons for single in singles if single.reasons]
@@ -45,10 +48,10 @@ def assert_same(rows: Sequence[Row]) -> None:
         for name, value in single.record.items():
             assert same(batch[name], value), f"{name}: batch says {batch[name]!r}, a single row {value!r}"
     if good:
-        encoder = encoder_of([single.record for single in good])
+        encoder = encoder_of(contract, [single.record for single in good])
         matrix = encoder.table(cleaned.accepted)
         for row, single in zip(matrix, good, strict=True):
-            for position, name in enumerate(CONTRACT.features):
+            for position, name in enumerate(contract.features):
                 expected = encoder.record(single.record)[position]
                 assert row[position].tobytes() == expected.tobytes(), (
                     f"{name}: encoded {row[position]!r} in batch, {expected!r} alone"
@@ -61,10 +64,11 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(raw_rows, max_size=8))
-def test_batch_and_single_value_agree(raw: list[Row]) -> None:
-    assert_same(raw)
+@pytest.mark.parametrize("example", ALL, ids=str)
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_batch_and_single_value_agree(example: Example, data: st.DataObject) -> None:
+    assert_same(data.draw(st.lists(raw_rows(example), max_size=8)), example)
 
 
 @pytest.mark.parametrize(("column", "field"), [("beds", "beds"), ("amenities", "tv"), ("price", "price")])
@@ -77,6 +81,13 @@ def test_a_disagreement_names_the_field(monkeypatch: pytest.MonkeyPatch, column:
 
     with pytest.raises(AssertionError, match=f"^{field}: "):
         assert_same([LISTING])
+
+
+def test_a_rule_never_reads_a_blank_text() -> None:
+    """It may well make a value of it: `minutes` pads with zeros."""
+    blank = {**FLIGHTS.good, "sched_dep_time": " "}
+
+    assert clean(FLIGHTS.table([blank]), FLIGHTS.contract).rejected["reasons"].to_pylist() == [["departure:missing"]]
 
 
 def test_a_rejected_row_keeps_its_raw_values_its_file_and_all_its_reasons() -> None:

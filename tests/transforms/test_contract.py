@@ -215,9 +215,9 @@ def changed(**values: Any) -> Contract:
     return replace(CONTRACT, **values)
 
 
-def integer_of_words(raw: str) -> int:
-    """A rule that reads no digits."""
-    return {"one": 1, "two": 2}.get(raw) or int("")
+def no_text(raw: str) -> str:
+    """A rule that reads nothing."""
+    raise ValueError(f"{raw!r} is not a text")
 
 
 def with_field(name: str, **values: Any) -> Contract:
@@ -248,10 +248,18 @@ def test_the_contract_of_listings_has_no_problems() -> None:
             changed(example={**CONTRACT.example, "latitude": None}),
             "latitude: the field is required, but the example does not have it",
         ),
-        (with_field("beds", read=lambda text: float(text) + 1), "beds: its rule reads its own example 2 as 3.0"),
-        (with_field("beds", read=integer_of_words), "beds: its rule reads its own example 2 as None (unparseable)"),
+        (
+            with_field("neighbourhood", read=str.lower),
+            "neighbourhood: its rule reads its own example 'Brooklyn' as",
+        ),
+        (with_field("neighbourhood", read=no_text), "reads its own example 'Brooklyn' as None (unparseable)"),
+        (with_field("beds", high=1), "beds: the example is 2, expected a number from 0 to 1."),
+        (changed(example={**CONTRACT.example, "beds": "2"}), "beds: the example is '2', expected a number from 0 to"),
+        (changed(example={**CONTRACT.example, "neighbourhood": 5}), "neighbourhood: the example is 5, expected text."),
         (with_field("neighbourhood", encoding="rankd"), 'there is no encoding "rankd". Did you mean "ranked"?'),
         (with_field("neighbourhood", encoding="fixed_order"), "neighbourhood: the encoding fixed_order needs"),
+        (with_field("accommodates", high=40_000), "accommodates: set low and high, within what an int16 holds: -32768"),
+        (with_field("accommodates", low=None), "accommodates: set low and high, within what an int16 holds"),
         (with_field("tv", columns=("amenitys",)), 'tv: "amenitys" is not among the lists of the contract'),
         (with_field("price", low=200), 'The label "Low" can\'t occur: "price" is a number of at least 200'),
         (with_field("price", low=0, high=180), 'The label "High" can\'t occur: "price" is a number from 0 to 180'),
@@ -261,6 +269,11 @@ def test_a_contract_that_cannot_work_is_told_in_one_sentence(contract: Contract,
     (found,) = [sentence for sentence in contract.problems() if problem in sentence]
 
     assert found.endswith((".", "?"))
+
+
+def test_the_rule_of_a_number_need_not_read_the_example() -> None:
+    """Over HTTP a caller sends the value, say minutes, not the raw text, say hours."""
+    assert with_field("beds", read=lambda text: float(text) * 60).problems() == []
 
 
 def test_classes_that_the_rule_of_the_target_never_gives_are_told() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nightprice.errors import ContractError
 from transforms.lift import ListMatcher, lift
-from transforms.listings.amenities import amenities_from_text
+from transforms.readers import list_of_texts
 
 
 def test_the_function_is_called_once_per_distinct_value() -> None:
@@ -35,7 +35,7 @@ def test_more_distinct_values_than_a_small_index_holds() -> None:
     assert lift(lambda text: -1 if text is None else int(text), pa.int64())(encoded).to_pylist() == [*range(127), -1]
 
 
-starts_with_a = ListMatcher([lambda item: item.startswith("a"), lambda item: "b" in item], amenities_from_text)
+starts_with_a = ListMatcher([lambda item: item.startswith("a"), lambda item: "b" in item], list_of_texts)
 items = st.lists(st.text(alphabet=st.sampled_from('ab,"[] \\é\n'), max_size=6), max_size=4)
 
 
@@ -43,7 +43,7 @@ def by_hand(text: str | None) -> tuple[list[bool], bool]:
     if text is None or not text.strip():
         return [False, False], False
     try:
-        parsed = amenities_from_text(text)
+        parsed = list_of_texts(text)
     except ValueError:
         return [False, False], True
     return [any(item.startswith("a") for item in parsed), any("b" in item for item in parsed)], False
@@ -100,7 +100,7 @@ def test_sliced_and_empty_columns() -> None:
 
 
 def test_the_last_of_as_many_functions_as_fit_is_told_from_a_broken_text() -> None:
-    matcher = ListMatcher([partial(eq, str(number)) for number in range(61)], amenities_from_text)
+    matcher = ListMatcher([partial(eq, str(number)) for number in range(61)], list_of_texts)
 
     flags, unreadable = matcher(pa.array(['["60"]', '["0"', "[]"]))
 
@@ -110,4 +110,4 @@ def test_the_last_of_as_many_functions_as_fit_is_told_from_a_broken_text() -> No
 
 def test_more_functions_than_fit_are_refused() -> None:
     with pytest.raises(ContractError, match="62 fields are read from one list; at most 61"):
-        ListMatcher([str.isupper] * 62, amenities_from_text)
+        ListMatcher([str.isupper] * 62, list_of_texts)

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from transforms.contract import Bands, Contract, Field, ListColumn
 from transforms.listings import rules
-from transforms.listings.amenities import amenities_from_text, is_amenity
-from transforms.readers import integer, number, text
+from transforms.listings.amenities import is_amenity
+from transforms.readers import amount, integer, list_of_texts, number, text
 
 # In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
 ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
@@ -84,9 +84,7 @@ CONTRACT = Contract(
         _amenity("wifi", "A wireless connection."),
         _amenity("elevator", "An elevator in the building."),
         _amenity("breakfast", "Breakfast is offered."),
-        Field(
-            "price", ("price",), rules.price, pa.float64(), "Price of one night, in the data's currency.", required=True
-        ),
+        Field("price", ("price",), amount, pa.float64(), "Price of one night, in the data's currency.", required=True),
     ),
     key="id",
     target="price",
@@ -94,7 +92,7 @@ CONTRACT = Contract(
     label_column="price_category",
     lists=(
         ListColumn(
-            "amenities", amenities_from_text, "What the listing offers, in the host's words; a flag that is given wins."
+            "amenities", list_of_texts, "What the listing offers, in the host's words; a flag that is given wins."
         ),
     ),
     # Tree after tree, the forest's sampling of features depends on their order.

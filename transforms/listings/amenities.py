@@ -1,6 +1,5 @@
 """Which amenities of a listing count as which of the eight flags."""
 
-import json
 import re
 from collections.abc import Iterable
 
@@ -19,23 +18,6 @@ AMENITIES: dict[str, str] = {
     "breakfast": r"((free|continental|complimentary) )?breakfast( (included|available|provided).*)?",
 }
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in AMENITIES.items()}
-
-
-def amenities_from_text(raw: str) -> list[str]:
-    r"""The items of the raw column, a JSON list as text.
-
-    >>> amenities_from_text('["TV", "Fast wifi \\u2013 100 Mbps"]')
-    ['TV', 'Fast wifi – 100 Mbps']
-
-    Raises ValueError for anything else.
-    """
-    try:
-        items = json.loads(raw)
-    except RecursionError:
-        raise ValueError("the amenities are nested too deeply") from None
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError(f"{raw[:60]!r} is not a list of texts")
-    return items
 
 
 def is_amenity(item: str, name: str) -> bool:

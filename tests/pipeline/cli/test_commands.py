@@ -25,6 +25,7 @@ from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 COMMANDS = (
     "demo",
     "generate",
+    "init",
     "process",
     "train",
     "evaluate",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from transforms.listings.amenities import amenities_from_text, has_amenity
+from transforms.listings.amenities import has_amenity
+from transforms.readers import list_of_texts
 
 COUNTS = [
     ("TV", "tv"),
@@ -54,15 +55,15 @@ def test_does_not_count(item: str, name: str) -> None:
 
 
 def test_escapes_are_decoded() -> None:
-    assert amenities_from_text(r'["Fast wifi \u2013 100 Mbps", "55\" HDTV"]') == ["Fast wifi – 100 Mbps", '55" HDTV']
+    assert list_of_texts(r'["Fast wifi \u2013 100 Mbps", "55\" HDTV"]') == ["Fast wifi – 100 Mbps", '55" HDTV']
 
 
 def test_an_empty_list_has_nothing() -> None:
-    assert amenities_from_text("[]") == []
+    assert list_of_texts("[]") == []
     assert not has_amenity([], "tv")
 
 
 @pytest.mark.parametrize("raw", ["", "{}", "TV, Wifi", '["TV"', "[1]", "null", "[" * 100_000])
 def test_anything_else_is_refused(raw: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 json's own message
-        amenities_from_text(raw)
+        list_of_texts(raw)

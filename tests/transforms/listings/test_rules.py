@@ -85,8 +85,8 @@ def test_bathrooms_refuses_other_texts(raw: str) -> None:
         ("$-5.00", -5.0),
     ],
 )
-def test_price_understands_currencies_and_separators(raw: str, expected: float) -> None:
-    assert rules.price(raw) == expected
+def test_amount_understands_currencies_and_separators(raw: str, expected: float) -> None:
+    assert readers.amount(raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_price_understands_currencies_and_separators(raw: str, expected: float) 
         "2 M",
     ],
 )
-def test_price_refuses_nonsense(raw: str) -> None:
-    with pytest.raises(ValueError, match="not a price"):
-        rules.price(raw)
+def test_amount_refuses_nonsense(raw: str) -> None:
+    with pytest.raises(ValueError, match="not an amount"):
+        readers.amount(raw)
