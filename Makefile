@@ -26,6 +26,9 @@ airflow: .venv-airflow/installed  ## make the virtual environment .venv-airflow 
 demo: install  ## the whole main job on 40,000 generated listings, in about a minute
 	@$(BIN)/nightprice demo
 
+demo-flights: install  ## the same for the second problem, examples/flights, on real flights from New York
+	@sh examples/flights/demo.sh
+
 check: install  ## the inner loop, under a minute: style, types, and the tests that start no Ray, server, browser or command
 	@$(MAKE) --no-print-directory -j2 lint fast-tests
 
@@ -70,4 +73,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo check fast-tests test lint format bench-process bench-train bench-serve bench-memory image lock
+.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-process bench-train bench-serve bench-memory image lock
