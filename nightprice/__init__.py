@@ -8,6 +8,8 @@
 
 Functions that need Ray join the cluster of `RAY_ADDRESS`, or start Ray on this machine, unless it runs already. Each
 name is imported when it is first used, so that `import nightprice` needs neither Ray nor any extra.
+
+A problem of your own is a `Contract`; a store of your own a `Store` (everything else that it needs: `pipeline.io`).
 """
 
 import importlib
@@ -18,7 +20,9 @@ from nightprice.errors import ContractError, NightpriceError, UsageError
 
 if TYPE_CHECKING:
     from pipeline.datasets import open_dataset
+    from pipeline.errors import GateRefused
     from pipeline.evaluation.evaluate import evaluate_dataset as evaluate
+    from pipeline.io.stores import Store, StoreError, register
     from pipeline.predict import predict
     from pipeline.process import process
     from pipeline.settings import Settings, load_settings
@@ -34,10 +38,13 @@ __all__ = [
     "Contract",
     "ContractError",
     "Field",
+    "GateRefused",
     "ListColumn",
     "NightpriceError",
     "Registry",
     "Settings",
+    "Store",
+    "StoreError",
     "UsageError",
     "__version__",
     "composite_key",
@@ -47,6 +54,7 @@ __all__ = [
     "open_dataset",
     "predict",
     "process",
+    "register",
     "train",
 ]
 
@@ -55,9 +63,12 @@ _LOCATIONS = {
     "Classes": "transforms.contract:Classes",
     "Contract": "transforms.contract:Contract",
     "Field": "transforms.contract:Field",
+    "GateRefused": "pipeline.errors:GateRefused",
     "ListColumn": "transforms.contract:ListColumn",
     "Registry": "registry.registry:Registry",
     "Settings": "pipeline.settings:Settings",
+    "Store": "pipeline.io.stores:Store",
+    "StoreError": "pipeline.io.stores:StoreError",
     "composite_key": "transforms.contract:composite_key",
     "evaluate": "pipeline.evaluation.evaluate:evaluate_dataset",
     "load_contract": "transforms.contract:load_contract",
@@ -65,6 +76,7 @@ _LOCATIONS = {
     "open_dataset": "pipeline.datasets:open_dataset",
     "predict": "pipeline.predict:predict",
     "process": "pipeline.process:process",
+    "register": "pipeline.io.stores:register",
     "train": "pipeline.train.train:train",
 }
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import platformdirs
-
+from nightprice.defaults import DEFAULT_CACHE_DIR
 from nightprice.errors import closest
 from registry import aliases
 from registry.aliases import AliasRecord
@@ -44,7 +43,7 @@ class Registry:
         cache folder).
         """
         self._store = Store(uri)
-        self._cache = Path(cache_dir or platformdirs.user_cache_path("nightprice")) / "models"
+        self._cache = Path(cache_dir or DEFAULT_CACHE_DIR) / "models"
 
     @property
     def uri(self) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pyarrow as pa
 
 from nightprice.address import Address, parse_address
-from nightprice.errors import ContractError
+from nightprice.errors import ContractError, first_line
 from pipeline.io.stores import StoreError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def store_errors(display: str) -> Iterator[None]:
 
 
 def _line(error: Any) -> str:
-    return str(getattr(error, "message", None) or error).splitlines()[0].rstrip(". ")
+    return first_line(getattr(error, "message", None) or error)
 
 
 def client_of(project: str) -> "bigquery.Client":

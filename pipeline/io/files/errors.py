@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from nightprice.errors import NightpriceError
+from nightprice.errors import NightpriceError, first_line
 from pipeline.io.stores import StoreError
 
 # Of what a library says about a file.
@@ -17,7 +17,7 @@ def reason_of(error: BaseException) -> str:
     """The first line of an error, fit for a terminal: Arrow quotes rows, and they may be binary."""
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 text ({error.reason} at byte {error.start:,})"
-    line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    line = first_line(error)
     printable = "".join(sign if sign.isprintable() and sign != "\N{REPLACEMENT CHARACTER}" else "?" for sign in line)
     return printable if len(printable) <= LONGEST_REASON else f"{printable[:LONGEST_REASON]} …"
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nightprice.errors import first_line
 from pipeline.io.sql.address import SqlAddress
 from pipeline.io.stores import StoreError
 
@@ -46,7 +47,6 @@ def _reason(message: str, secret: str | None) -> str:
     >>> _reason('NOT_FOUND: Failed to prepare query: ERROR:  relation "x" does not exist\\nLINE 1: …', None)
     'relation "x" does not exist'
     """
-    line = message.splitlines()[0]
-    line = re.split(r"(?:ERROR|FATAL): +", line)[-1]
+    line = re.split(r"(?:ERROR|FATAL): +", first_line(message))[-1]
     line = re.sub(r"^(?:[A-Z_]+: )?(?:\[\w+\] )?", "", line)
     return (line.replace(secret, "***") if secret else line).rstrip(". ")
