@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from nightprice.errors import closest
@@ -222,10 +221,7 @@ def _read_number(item: Field, value: Any) -> Outcome:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # noqa: PLR0124 (NaN)
         return _unreadable(item, value)
     number, problem = _checked(item, value)
-    if problem:
-        return None, problem
-    # As batch stores it: a field of 32 bits holds the nearest number of 32 bits.
-    return (float(np.float32(number)) if item.type == pa.float32() else float(number)), None
+    return (None, problem) if problem else (float(number), None)
 
 
 def _unreadable(item: Field, value: Any) -> Outcome:

@@ -12,11 +12,9 @@ from registry.registry import Registry
 from serve_app.http.wire import ARROW
 from serve_app.model.reloader import ModelReloader
 from tests.support.other_contract import PARCELS, parcel_model
-from tests.support.paths import ROOT
 from tests.support.serving.client import Client, client_of
 from tests.support.serving.requests import stream
 from tests.support.tiny_model import FIRST
-from transforms.listings import CONTRACT
 
 PARCEL = {"city": "Rome", "grams": 2}
 
@@ -106,18 +104,6 @@ def test_the_document_is_of_the_contract_and_of_the_model_in_force(parcels: Clie
     prediction = document["components"]["schemas"]["Prediction"]
     assert list(prediction["example"]["probabilities"]) == prediction["properties"]["speed"]["enum"] == ["slow", "fast"]
     assert not re.search(r"listing|price_|amenit", json.dumps(document))
-
-
-def test_nothing_here_names_a_field_of_the_listings() -> None:
-    names = {item.name for item in CONTRACT.fields} | {column.name for column in CONTRACT.lists} - {CONTRACT.key}
-    words = re.compile(rf"\b({'|'.join(names - {CONTRACT.key})}|listings?|price|amenity)\b")
-    sources = [path for folder in ("http", "model", "protocols") for path in (ROOT / "serve_app" / folder).rglob("*.*")]
-    sources += [ROOT / "serve_app" / name for name in ("app.py", "errors.py", "metrics.py", "__init__.py")]
-
-    texts = {str(path): path.read_text() for path in sources if path.suffix in (".py", ".html", ".js", ".css", ".json")}
-    assert len(texts) > 20
-    found = {path: words.findall(text.replace("transforms.listings", "")) for path, text in texts.items()}
-    assert {path: hits for path, hits in found.items() if hits} == {}
 
 
 def scored(client: Client, table: pa.Table) -> pa.Table:
