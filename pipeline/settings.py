@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from nightprice.defaults import DEFAULT_CACHE_DIR, DEFAULT_CONTRACT, DEFAULT_REGISTRY
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "nightprice.toml"
 FILE_VARIABLE = "NIGHTPRICE_SETTINGS"
 
-Metric = Literal["accuracy", "macro_f1", "roc_auc", "log_loss", "ordinal_mae", "ece"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -71,10 +70,19 @@ class ForestSettings(_Section):
     )
 
 
+def _check_metric(key: str) -> str:
+    from pipeline.evaluation.metrics import METRICS
+
+    deciding = [metric.key for metric in METRICS if metric.decides]
+    if key not in deciding:
+        raise ValueError(f"input should be one of {', '.join(deciding)}")
+    return key
+
+
 class GateSettings(_Section):
     """When `promote --if-better` calls a challenger better than the champion, on the same holdout rows."""
 
-    metric: Metric = Field("log_loss", description="The metric that decides.")
+    metric: Annotated[str, AfterValidator(_check_metric)] = Field("log_loss", description="The metric that decides.")
     min_improvement: float = Field(
         0.0, ge=0, description="How much better the challenger must be, in the metric's own unit."
     )

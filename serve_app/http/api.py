@@ -19,7 +19,7 @@ from serve_app.errors import RequestError, overloaded
 from serve_app.http import page
 from serve_app.http.keys import Keys
 from serve_app.http.middleware import DIRECT
-from serve_app.http.openapi import document
+from serve_app.http.openapi import document, paths_without_key
 from serve_app.http.wire import (
     ARROW,
     Disconnected,
@@ -53,8 +53,6 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 # Bodies up to this size, of up to so many records, are scored in the event loop: a thread would cost more than they do.
 MAX_INLINE_BYTES = 8_192
 MAX_INLINE_ROWS = 32
-# Answered without a key: health for whoever monitors the service, documents and the page for people.
-OPEN_PATHS = page.PATHS | {"/healthz", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
 
 
 class Api:
@@ -67,6 +65,7 @@ class Api:
         self._contract = reloader.contract
         self._max_fields = max_fields(self._contract)
         self._keys = Keys(options.api_keys)
+        self._open_paths = page.PATHS | {"/openapi.json"} | paths_without_key()
         self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
         self._lock = threading.Lock()
         self._in_flight, self._max_in_flight = 0, options.max_ongoing_requests + options.max_queued_requests
@@ -100,7 +99,7 @@ class Api:
         route = "other"
         try:
             route, endpoint = self._find(path, method)
-            if path not in OPEN_PATHS:
+            if path not in self._open_paths:
                 self._keys.check(headers)
             body = await self._read(headers, receive) if method == "POST" else b""
             if method == "POST" and len(body) <= MAX_INLINE_BYTES:

@@ -31,7 +31,7 @@ def document(
     >>> document(CONTRACT)["components"]["schemas"]["Record"]["required"][0]
     'id'
     """
-    whole: Json = json.loads((files("serve_app.http") / "openapi.json").read_bytes())
+    whole = _static_part()
     example = known_example(contract, vocabulary)
     purpose = f"Predicts the {contract.label_name} of one {contract.record} or of many {contract.records}."
     description = f"{purpose} {whole['info']['description']}"
@@ -43,6 +43,17 @@ def document(
     _add_examples(whole["paths"], contract, example)
     if needs_key:
         whole["security"] = [{"bearer": []}, {"header": []}]
+    return whole
+
+
+def paths_without_key() -> set[str]:
+    """The paths that the document declares open to everybody, by `"security": []`: health, for whoever monitors."""
+    paths: dict[str, Json] = _static_part()["paths"]
+    return {path for path, methods in paths.items() if any(one.get("security") == [] for one in methods.values())}
+
+
+def _static_part() -> Json:
+    whole: Json = json.loads((files("serve_app.http") / "openapi.json").read_bytes())
     return whole
 
 
