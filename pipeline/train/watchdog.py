@@ -69,7 +69,7 @@ class Watchdog:
                 raise TrainingError(
                     f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have "
                     "reached it. "
-                    f"{what_is_wrong()} Nothing was published. Mend that, or raise resource_wait_seconds."
+                    f"{what_is_wrong()} Nothing was published. Fix that, or raise resource_wait_seconds."
                 )
         return done.result()
 

@@ -193,7 +193,7 @@ def last_json(log: str) -> dict[str, Any] | None:
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Raise what the cluster's API refuses as Airflow's own errors; another try won't mend a wrong token."""
+    """Raise what the cluster's API refuses as Airflow's own errors; another attempt won't fix a wrong token."""
     try:
         yield
     except TokenRefused as error:

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ray_job_waiting import Waiting
 from ray_jobs import ENDED, Job, JobsError, RayJobs, Unreachable
 
-# A head that restarts, or a network that is mended, is back by then.
+# A head that restarts, or a network that was repaired, is back by then.
 PATIENCE_S = 300.0
 
 

@@ -77,10 +77,10 @@ def test_a_full_disk_of_a_node_is_one_sentence_and_nothing_is_started(cluster: C
         rf"on {victim.address} "
         "(a process died as soon as it had started|no process started within 90 s|the disk is full).*"
     )
-    mend = "Free some space on the disk of that node, or run `ray stop` there, then try again."
+    fix = "Free some space on the disk of that node, or run `ray stop` there, then try again."
     assert [done.code for done in failed] == [1, 1]
     for done in failed:
-        assert re.fullmatch(rf"Nothing was started: {found}\. {mend}", done.error()), done.error()
+        assert re.fullmatch(rf"Nothing was started: {found}\. {fix}", done.error()), done.error()
     assert live(sink).name == before["version"]
     assert not (cluster.shared / "models-full").exists()
     assert live(sink).name == before["version"] != cluster.must(*process)["version"] == live(sink).name

@@ -168,8 +168,8 @@ def test_a_run_that_finds_no_room_says_what_it_wants_and_what_is_there(
     wanted = "51 CPUs: 1 for each of 50 training workers, and one to read their rows"
     said = r"the cluster has 6 CPUs, 2 at most on one node, and \S+ of them free\."
     assert re.search(rf"Waiting up to 6 s for {wanted}\. Now {said}", done.stderr)
-    mend = r"Give fewer --workers, set training_cpus lower, or add nodes\."
-    assert re.fullmatch(rf"Nothing was started: it needs {wanted}; but after 6 s {said} {mend}", done.error())
+    fix = r"Give fewer --workers, set training_cpus lower, or add nodes\."
+    assert re.fullmatch(rf"Nothing was started: it needs {wanted}; but after 6 s {said} {fix}", done.error())
     # Nothing of it is left waiting for CPUs.
     assert cluster.must("evaluate", "--model", undisturbed["model"], "--data", dataset, **wait)["rows"]
 

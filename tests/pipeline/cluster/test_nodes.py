@@ -14,7 +14,7 @@ from pipeline.cluster import nodes
 from pipeline.cluster.nodes import NodeError, check_nodes
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-MEND = re.escape(". Free some space on the disk of that node, or run `ray stop` there, then try again.")
+FIX = re.escape(". Free some space on the disk of that node, or run `ray stop` there, then try again.")
 
 
 def dies(folder: str) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def waits_for(file: Path) -> Callable[[str], tuple[int, int]]:
 
 
 def sentence(found: str) -> str:
-    return rf"^Nothing was started: on {re.escape(ray.nodes()[0]['NodeManagerAddress'])} {found}{MEND}$"
+    return rf"^Nothing was started: on {re.escape(ray.nodes()[0]['NodeManagerAddress'])} {found}{FIX}$"
 
 
 def test_nodes_that_work_are_no_word(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
