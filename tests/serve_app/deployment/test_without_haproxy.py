@@ -75,7 +75,7 @@ def test_the_python_code_of_the_guide_runs(service: Service) -> None:
 
 
 def test_the_options_of_the_guide_are_those_there_are() -> None:
-    """Mend it with `python -m tools.service_options`."""
+    """Update it with `python -m tools.service_options`."""
     assert "\n".join(option_table()) in PAGE
 
 
