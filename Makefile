@@ -61,7 +61,7 @@ bench-memory: install  ## memory of a replica over a million requests (needs wrk
 
 image:  ## build the images and run them, without Docker (needs root, buildah, debootstrap; docs/image.md)
 	BASE_IMAGE=$${BASE_IMAGE-debian-root} deploy/image/build.sh
-	$(PYTHON) -m deploy.image.rehearse
+	$(PYTHON) -m deploy.image.smoke_test
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 # The images' locks: the same versions, of fewer packages.

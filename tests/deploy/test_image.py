@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deploy.image.container import Image, mounted, running
-from deploy.image.rehearse import PIPELINE, SERVING, USER, rehearse, serve
+from deploy.image.smoke_test import PIPELINE, SERVING, USER, serve, smoke_test
 from registry.registry import Registry
 from tests.support.cluster.config import cluster_config
 from tests.support.paths import ROOT
@@ -122,7 +122,7 @@ def folder(tmp_path: Path) -> Path:
 
 @for_real
 def test_one_trains_and_the_other_answers(images: None, folder: Path) -> None:
-    done = rehearse(folder)
+    done = smoke_test(folder)
 
     for way in ("mounted", "baked"):
         answers: dict[str, Any] = done[way]["answers"]

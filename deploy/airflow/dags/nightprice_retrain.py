@@ -26,9 +26,9 @@ DEFAULTS = {"workers": 1, "schedule": "0 4 * * 1", "runtime_env": {}}
 
 def settings() -> dict[str, Any]:
     """The variable `nightprice_retrain`, with defaults. Raises ValueError for what is missing or unknown."""
-    given = Variable.get("nightprice_retrain", default={}, deserialize_json=True)
-    found: dict[str, Any] = DEFAULTS | given
-    missing, unknown = SETTINGS.keys() - found.keys(), found.keys() - SETTINGS.keys()
+    configured = Variable.get("nightprice_retrain", default={}, deserialize_json=True)
+    chosen: dict[str, Any] = DEFAULTS | configured
+    missing, unknown = SETTINGS.keys() - chosen.keys(), chosen.keys() - SETTINGS.keys()
     if missing or unknown:
         wrong = [
             f"{what} {', '.join(sorted(names))}"
@@ -39,7 +39,7 @@ def settings() -> dict[str, Any]:
             f"The Airflow variable nightprice_retrain {' and '.join(wrong)}. It is a JSON object with "
             f"{', '.join(SETTINGS)}."
         )
-    return found
+    return chosen
 
 
 def step(name: str, *arguments: str, runtime_env: Mapping[str, Any], **options: Any) -> RayJobOperator:
@@ -55,10 +55,10 @@ def step(name: str, *arguments: str, runtime_env: Mapping[str, Any], **options: 
     )
 
 
-found = settings()
+chosen = settings()
 with DAG(
     "nightprice_retrain",
-    schedule=found["schedule"],
+    schedule=chosen["schedule"],
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     # A run that takes longer than the schedule's interval is waited for.
@@ -66,15 +66,15 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "execution_timeout": timedelta(hours=4)},
     params={
         **{
-            name: Param(found[name], SETTINGS[name], type="string", minLength=1)
+            name: Param(chosen[name], SETTINGS[name], type="string", minLength=1)
             for name in ("source", "sink", "registry")
         },
-        "workers": Param(found["workers"], SETTINGS["workers"], type="integer", minimum=1),
+        "workers": Param(chosen["workers"], SETTINGS["workers"], type="integer", minimum=1),
     },
     doc_md=__doc__,
     tags=["nightprice"],
 ):
-    env = found["runtime_env"]
+    env = chosen["runtime_env"]
     source, sink, workers = "{{ params.source }}", "{{ params.sink }}", "{{ params.workers }}"
     registry = ("--registry", "{{ params.registry }}")
     process = step(

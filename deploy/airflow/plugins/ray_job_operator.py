@@ -159,9 +159,9 @@ class RayJobOperator(BaseOperator):
 
     def _fail(self, job: Job, log: str) -> NoReturn:
         code = job["driver_exit_code"]
-        said = (last_json(log) or {}).get("error")
+        message = (last_json(log) or {}).get("error")
         if code in self.skip_on_exit_code:
-            raise AirflowSkipException(said or f"Job {job['submission_id']} ended with exit code {code}.")
+            raise AirflowSkipException(message or f"Job {job['submission_id']} ended with exit code {code}.")
         # The message of a job whose command has failed is its log.
         why = job["message"] if code is None else f"exit code {code}"
         last = "\n".join(log.splitlines()[-LAST_LINES:])
@@ -184,10 +184,10 @@ def last_json(log: str) -> dict[str, Any] | None:
     for line in reversed(log.splitlines()):
         if line.startswith("{"):
             try:
-                found = json.loads(line)
+                value = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            return dict(found)
+            return dict(value)
     return None
 
 

@@ -22,14 +22,14 @@ class Waiting:
     def problem(self, jobs: RayJobs, job: Job) -> str | None:
         """Why a job must be given up, and what its cluster says of resources, or None. Raises JobsError."""
         if job["status"] == "PENDING" and age(job) > self.start_timeout:
-            found = f"did not start within {self.start_timeout:g} s. {job['message']}"
+            outcome = f"did not start within {self.start_timeout:g} s. {job['message']}"
         elif job["status"] == "RUNNING" and self._finds_no_room(jobs, job):
-            found = f"found no room for its workers within {self.start_timeout:g} s."
+            outcome = f"found no room for its workers within {self.start_timeout:g} s."
         elif job["status"] == "RUNNING" and self.run_timeout is not None and age(job) > self.run_timeout:
-            found = f"did not end within {self.run_timeout:g} s."
+            outcome = f"did not end within {self.run_timeout:g} s."
         else:
             return None
-        return f"Job {job['submission_id']} {found} The cluster says:\n{jobs.resources()}"
+        return f"Job {job['submission_id']} {outcome} The cluster says:\n{jobs.resources()}"
 
     def _finds_no_room(self, jobs: RayJobs, job: Job) -> bool:
         """Whether the job has had none of the placement groups that it asked for, for too long."""

@@ -66,7 +66,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     """
     left, top, width, height = 92, 44, 344 / len(labels), min(80.0, 344 / len(labels))
     shapes = [_text(left + 172, 12, "predicted", "axis"), _text(0, 32, "actual", "axis start")]
-    said = []
+    descriptions = []
     for column, label in enumerate(labels):
         shapes.append(_text(left + (column + 0.5) * width, 32, label, "label", room=width))
     for row, label in enumerate(labels):
@@ -74,11 +74,11 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
         shapes.append(_text(0, y + height / 2 + 4, label, "label start", room=left - 8))
         for column, predicted in enumerate(labels):
             amount, share = counts[row][column], counts[row][column] / total if total else 0.0
-            said.append(f"{label} predicted as {predicted}: {amount:,} ({share:.0%})")
+            descriptions.append(f"{label} predicted as {predicted}: {amount:,} ({share:.0%})")
             shapes.append(
-                _cell((left + column * width, y, width, height), amount, share, said[-1], right=row == column)
+                _cell((left + column * width, y, width, height), amount, share, descriptions[-1], right=row == column)
             )
-    return _figure(436, top + len(labels) * height + 4, "Confusion matrix", "; ".join(said), shapes)
+    return _figure(436, top + len(labels) * height + 4, "Confusion matrix", "; ".join(descriptions), shapes)
 
 
 def _cell(place: tuple[float, float, float, float], amount: int, share: float, title: str, right: bool) -> Markup:
@@ -103,17 +103,17 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     left, side, base, panel = 44, 380, 264, 56
     start = min((float(one["lower"]) for one in filled), default=0.0)
     most = max((int(one["rows"]) for one in filled), default=1)
-    shapes, said = [_grid(left, side, base, start), _text(left, 12, "right", "axis start")], []
+    shapes, descriptions = [_grid(left, side, base, start), _text(left, 12, "right", "axis start")], []
     for one in filled:
         confidence, accuracy, rows = float(one["confidence"]), float(one["accuracy"]), int(one["rows"])
-        said.append(f"says {confidence:.1%}, right {accuracy:.1%} of {rows:,} rows")
+        descriptions.append(f"says {confidence:.1%}, right {accuracy:.1%} of {rows:,} rows")
         x, y = left + _scaled(confidence, start) * side, base - accuracy * (base - 20)
         error = standard_error(accuracy, rows) * (base - 20)
         ideal = base - confidence * (base - 20)
         shapes.append(
             Markup(
                 '<g><title>{0}</title><line class="gap" x1="{1:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{3:.1f}"/>'
-            ).format(said[-1], x, y, ideal)
+            ).format(descriptions[-1], x, y, ideal)
         )
         shapes.append(
             Markup('<line class="whisker" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>').format(
@@ -128,7 +128,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
         shapes.append(column.format(low + 1.5, ground - tall, high - low - 3, tall))
         shapes.append(_text((low + high) / 2, ground - tall - 4, f"{rows:,}", "count", room=high - low + 6))
     shapes.append(_text(0, base + 56 + panel, "rows", "axis start"))
-    return _figure(left + side + 12, base + panel + 64, "Reliability diagram", "; ".join(said), shapes)
+    return _figure(left + side + 12, base + panel + 64, "Reliability diagram", "; ".join(descriptions), shapes)
 
 
 def _grid(left: float, side: float, base: float, start: float) -> Markup:
@@ -161,9 +161,9 @@ def _figure(width: float, height: float, title: str, description: str, shapes: S
 def _text(x: float, y: float, text: str, kind: str, room: float | None = None) -> Markup:
     """A text, shortened to about `room` units of width; the whole one stays in its title."""
     limit = max(int(room / 6.4), 2) if room else len(text)
-    shown = text if len(text) <= limit else text[: limit - 1] + "…"
-    title = Markup("<title>{}</title>").format(text) if shown != text else ""
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}{}</text>').format(kind, x, y, escape(shown), title)
+    shortened = text if len(text) <= limit else text[: limit - 1] + "…"
+    title = Markup("<title>{}</title>").format(text) if shortened != text else ""
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}{}</text>').format(kind, x, y, escape(shortened), title)
 
 
 def _scaled(value: float, start: float) -> float:

@@ -52,21 +52,21 @@ class SqlAddress:
 def sql_address(address: Address) -> SqlAddress:
     """Take an address of a database apart; StoreError says what is wrong with it, never with the password."""
     parts = address.parts
-    given = parse_qsl(parts.query, keep_blank_values=True)
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
     if parts.fragment:
         raise StoreError(
             f'"{address.display.partition("#")[0]}" is cut off at a "#". Write "#" as %23 and "&" as %26 in a query '
             "or a password."
         )
-    if any(name == "password" for name, _ in given):
+    if any(name == "password" for name, _ in parameters):
         raise StoreError(
             f'"{address}": the password must not be a parameter. Use user:password@host, $PGPASSWORD or ~/.pgpass.'
         )
-    ours = {name: value for name, value in given if name in OURS}
+    ours = {name: value for name, value in parameters if name in OURS}
     if ("table" in ours) == ("query" in ours) or not all(ours.values()):
         example = EXAMPLES["sqlite" if address.scheme == "sqlite" else "postgresql"]
         raise StoreError(f'"{address}" must name one table or one query of the database, as in "{example}".')
-    options = tuple((name, value) for name, value in given if name not in OURS)
+    options = tuple((name, value) for name, value in parameters if name not in OURS)
     connection = parts._replace(query=urlencode(options)).geturl()
     query = ours.get("query")
     return SqlAddress(

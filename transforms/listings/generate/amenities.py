@@ -52,8 +52,8 @@ class AmenityPrinter:
         """Rows and item codes, kind by kind."""
         for i, name in enumerate(FLAGS):
             # A wireless connection is an internet connection already.
-            wanted = flags >> i & 1 & ~(flags >> FLAGS.index("wifi")) if name == "internet" else flags >> i & 1
-            rows = np.flatnonzero(wanted)
+            chosen = flags >> i & 1 & ~(flags >> FLAGS.index("wifi")) if name == "internet" else flags >> i & 1
+            rows = np.flatnonzero(chosen)
             start, shares = self._variants[name]
             yield rows, start + shares.draw(np.zeros(len(rows), np.int64), rng)
         diligence = rng.normal(self._shift, self._spread, len(flags)).astype(np.float32)

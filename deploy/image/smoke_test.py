@@ -1,6 +1,6 @@
 """Run the images that deploy/image/build.sh built: `pipeline` trains a small model, `serving` answers with it.
 
-python3 -m deploy.image.rehearse
+python3 -m deploy.image.smoke_test
 
 Each container has a read-only root file system, no rights and no network. Prints what was done, and at the end one
 JSON object.
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE, SERVING, WITH_MODEL = (
     "localhost/nightprice:pipeline",
     "localhost/nightprice:serving",
-    "localhost/nightprice:rehearsal",
+    "localhost/nightprice:smoke-test",
 )
 USER = 1000
-# Small: what is rehearsed is the image.
+# Small: what is tested is the image.
 FEW = {"NIGHTPRICE_XGBOOST__ROUNDS": "5", "NIGHTPRICE_REGISTRY": "/data/models"}
 ASK = """
 import json, sys, urllib.request as r
@@ -56,7 +56,7 @@ def train(folder: Path) -> str:
         step("generate", "--rows", "3000", "--out", "/data/raw")
         step("process", "--source", "/data/raw", "--sink", "/data/dataset")
         model: str = step("train", "--data", "/data/dataset")["model"]
-        step("promote", model, "--reason", "rehearsal")
+        step("promote", model, "--reason", "smoke test")
         return model
 
 
@@ -68,10 +68,10 @@ def serve(name: str, folder: Path, *, volumes: tuple[Volume, ...] = (), **option
         seconds = container.await_healthy()
         answers = {}
         for path in ("/v1/predict", "/v1/explain"):
-            asked = container.run("python", "-c", ASK, path)
-            if asked.returncode:
-                raise ContainerError(f"{name} does not answer {path}: {asked.stderr}{container.said}")
-            answers[path] = json.loads(asked.stdout)
+            answer = container.run("python", "-c", ASK, path)
+            if answer.returncode:
+                raise ContainerError(f"{name} does not answer {path}: {answer.stderr}{container.said}")
+            answers[path] = json.loads(answer.stdout)
         began = time.monotonic()
         code = container.stop()
         if code:
@@ -90,7 +90,7 @@ def bake(version: Path) -> None:
     buildah("build", *options, "--build-arg", f"SERVING={SERVING}", "--tag", WITH_MODEL, str(version))
 
 
-def rehearse(folder: Path) -> dict[str, Any]:
+def smoke_test(folder: Path) -> dict[str, Any]:
     """All of it, in a folder that the containers' user can enter."""
     data = folder / "data"
     data.mkdir()
@@ -117,7 +117,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         try:
-            done = rehearse(Path(folder))
+            done = smoke_test(Path(folder))
         except ContainerError as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1
