@@ -143,7 +143,7 @@ def _is_free(host: str, port: int) -> bool:
 def _taken(port: int) -> str:
     holder = port_holder(port)
     if holder is None:
-        return f"Port {port} is in use by another user's process. End it, or choose another port."
+        return f"Port {port} is in use, maybe by another user's process. End it, or choose another port."
     with suppress(psutil.Error):  # it ended meanwhile
         if "haproxy" in holder.name():
             return (
@@ -156,12 +156,12 @@ def _taken(port: int) -> str:
 
 
 def port_holder(port: int) -> psutil.Process | None:
-    """The process that listens at a port, None if there is none or it is another user's."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it ended meanwhile, or is another user's
-            connections = process.net_connections("tcp")
-            if any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections):
-                return process
+    """The process that listens at a port, None if there is none or it can't be told, as for another user's."""
+    with suppress(psutil.Error):  # it ended meanwhile, or the system shows only root who listens
+        # At once for all processes: asked one by one, each would cost a look at the whole table.
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return psutil.Process(connection.pid)
     return None
 
 
