@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
@@ -22,28 +21,15 @@ from registry.registry import Registry
 from transforms.clean import clean, rejected_schema
 from transforms.contract import Contract
 from transforms.encode import Encoder
-
-
-def probability_column(label: str) -> str:
-    """The column of scored rows that holds the probability of a category."""
-    return f"probability_{label}"
+from transforms.scored import MODEL, scored_columns
 
 
 def score(accepted: pa.Table, artifact: Artifact, encoder: Encoder) -> pa.Table:
-    """The result for each cleaned row: key, label, one probability column a label (float32), model."""
+    """The scored columns of cleaned rows (`transforms.scored`), and the model."""
     contract = encoder.contract
     probabilities = artifact.predict(encoder.table(accepted))
-    best = probabilities.argmax(axis=1) if len(accepted) else np.empty(0, np.int64)
-    columns = {
-        contract.key: accepted[contract.key],
-        contract.label_name: pa.array(artifact.labels, pa.string()).take(pa.array(best)),
-        **{
-            probability_column(label): pa.array(probabilities[:, position])
-            for position, label in enumerate(artifact.labels)
-        },
-        "model": pa.array([artifact.ref] * len(accepted), pa.string()),
-    }
-    return pa.table(columns)
+    columns = scored_columns(contract, artifact.labels, accepted[contract.key], probabilities)
+    return pa.table({**columns, MODEL: pa.repeat(artifact.ref, len(accepted))})
 
 
 class Scorer:

@@ -436,10 +436,35 @@ class Contract:
         return list(_problems(self))
 
 
+# Beside a record's fields, answers and stored rows have columns of these names.
+_RESERVED = {
+    "model",
+    "probabilities",
+    "problems",
+    "error",
+    "reasons",
+    "source_file",
+    "invalid_row",
+    "rejected",
+    "warnings",
+}
+
+
 def _problems(contract: Contract) -> Iterator[str]:
     names = [item.name for item in contract.fields]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'Two fields are called "{name}". Rename one.'
+    for name in sorted(_RESERVED & {contract.key, contract.label_name, *contract.raw_columns}):
+        yield f'"{name}" is a column that answers and stored rows have besides. Rename the key, label or raw column.'
+    yield from _reference_problems(contract, names)
+    if {contract.key, contract.target} <= set(names):
+        yield from _role_problems(contract)
+    for item in contract.fields:
+        yield from _field_problems(contract, item)
+
+
+def _reference_problems(contract: Contract, names: list[str]) -> Iterator[str]:
+    """Names of fields that are not fields, or not such as their use asks for."""
     for role, name in (("key", contract.key), ("target", contract.target)):
         if name not in names:
             yield f'The {role} "{name}" is not a field.{closest(name, names)} Fields: {", ".join(names)}.'
@@ -450,10 +475,6 @@ def _problems(contract: Contract) -> Iterator[str]:
     for name in contract.breakdown:
         if name in names and not contract.by_name[name].is_text:
             yield f'The breakdown names "{name}", which is not a text.'
-    if {contract.key, contract.target} <= set(names):
-        yield from _role_problems(contract)
-    for item in contract.fields:
-        yield from _field_problems(contract, item)
     for name in contract.example:
         if name not in names and name not in [column.name for column in contract.lists]:
             yield f'The example has "{name}", which is not a field.{closest(name, names)}'

@@ -2,7 +2,7 @@
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "pipeline": ("ray", "pandas", "sklearn", "xgboost", "onnx", "jinja2", "filelock"),
-    "serve": ("fastapi", "psutil"),
+    "serve": ("fastapi_offline", "psutil"),
     "sql": ("adbc_driver_manager", "adbc_driver_postgresql", "adbc_driver_sqlite"),
     "aws": ("boto3",),
     "bigquery": ("google.cloud.bigquery", "google.cloud.bigquery_storage"),

@@ -240,6 +240,7 @@ def test_the_contract_of_listings_has_no_problems() -> None:
             changed(baseline=("bedroom",)),
             'The baseline names "bedroom", which is not a feature. Did you mean "bedrooms"?',
         ),
+        (changed(label_column="model"), '"model" is a column that answers and stored rows have besides'),
         (changed(breakdown=("beds",)), 'The breakdown names "beds", which is not a text'),
         (changed(label_column="price"), "needs a `label_column` that is not a field"),
         (changed(label=Classes(("Low", "High")), label_column=""), 'the target "price" is of type double'),
