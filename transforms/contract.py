@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from nightprice.errors import ContractError, UsageError, closest, missing_column
+from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_column
 from nightprice.hashing import text_key
 
 MISSING = "missing"
@@ -563,9 +563,11 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
         sys.path.append(os.getcwd())
     try:
         contract = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except NightpriceError:
+        raise
+    except Exception as error:  # the module is a user's own, and may raise anything
         raise UsageError(
-            f'The contract "{reference}" can\'t be loaded: {error}. '
+            f'The contract "{reference}" can\'t be loaded: {first_line(error)}. '
             "Set it to MODULE:NAME, as in transforms.listings:CONTRACT."
         ) from error
     if not isinstance(contract, Contract):

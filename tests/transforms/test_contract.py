@@ -3,6 +3,7 @@
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -298,6 +299,14 @@ def test_classes_that_the_rule_of_the_target_never_gives_are_told() -> None:
 def test_a_setting_that_names_no_contract_is_one_sentence(reference: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         load_contract(reference)
+
+
+def test_a_module_that_is_not_python_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_written.py").write_text("CONTRACT = Contract(\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=r"half_written:CONTRACT\" can't be loaded: '\(' was never closed"):
+        load_contract("half_written:CONTRACT")
 
 
 def test_a_contract_travels_to_workers_and_stays_the_same() -> None:
