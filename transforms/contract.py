@@ -436,26 +436,24 @@ class Contract:
         return list(_problems(self))
 
 
-# Beside a record's fields, answers and stored rows have columns of these names.
-_RESERVED = {
-    "model",
-    "probabilities",
-    "problems",
-    "error",
-    "reasons",
-    "source_file",
-    "invalid_row",
-    "rejected",
-    "warnings",
-}
+# Names that stored rows, blocks on their way to a store, and answers use themselves.
+_RESERVED_RAW = {"reasons", "source_file", "invalid_row"}
+_RESERVED_FIELDS = {"rejected", "warnings"}
+_RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
 
 
 def _problems(contract: Contract) -> Iterator[str]:
     names = [item.name for item in contract.fields]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'Two fields are called "{name}". Rename one.'
-    for name in sorted(_RESERVED & {contract.key, contract.label_name, *contract.raw_columns}):
-        yield f'"{name}" is a column that answers and stored rows have besides. Rename the key, label or raw column.'
+    used = [
+        (_RESERVED_RAW, "raw column", contract.raw_columns),
+        (_RESERVED_FIELDS, "field or label", (*names, contract.label_name)),
+        (_RESERVED_ANSWERS, "key or label", (contract.key, contract.label_name)),
+    ]
+    for reserved, role, taken in used:
+        for name in sorted(reserved & set(taken)):
+            yield f'No {role} can be called "{name}": the name has another use. Rename it.'
     yield from _reference_problems(contract, names)
     if {contract.key, contract.target} <= set(names):
         yield from _role_problems(contract)

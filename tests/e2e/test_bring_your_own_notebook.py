@@ -100,7 +100,7 @@ def test_init_guesses_what_the_guide_shows(tmp_path: Path) -> None:
     run(tmp_path, INIT)
 
     module = (tmp_path / "car_price.py").read_text("utf-8")
-    assert block("python", "        #") in module
+    assert block("text", "        #") in module
     assert "NIGHTPRICE_CONTRACT=car_price:CONTRACT" in DOCTOR
 
 
