@@ -23,10 +23,13 @@ step nightprice evaluate --model flight-delay@latest --data "$OUT/dataset" --hol
 step nightprice promote flight-delay@latest --if-better
 step nightprice predict --model flight-delay@champion --source "$OUT/raw/flights-003.parquet" --sink "$OUT/scored"
 
-nightprice serve --model flight-delay@champion --port "$PORT" &
+python -m pipeline serve --model flight-delay@champion --port "$PORT" &
 service=$!
 trap 'kill $service; wait $service || true' EXIT
-step curl --silent --retry 120 --retry-delay 1 --retry-connrefused --fail "$at/readyz"
+until curl --silent --fail --output /dev/null "$at/readyz"; do
+    kill -0 $service
+    sleep 0.5
+done
 flight='{"month": 12, "weekday": 5, "departure": 1145, "arrival": 1360, "carrier": "EV", "origin": "EWR", "destination": "ORD", "distance": 719}'
 step ask "$flight" /v1/predict
 step ask "$flight" /v1/explain

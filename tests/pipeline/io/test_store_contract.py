@@ -19,11 +19,12 @@ from nightprice.errors import ContractError
 from pipeline.cluster.session import ray_errors
 from pipeline.datasets import open_dataset
 from pipeline.errors import GateRefused
-from pipeline.io import Staged, StoreError, exactly, tag, write
+from pipeline.io import Staged, StoreError, exactly, read, tag, write
 from pipeline.manifests import DatasetManifest
 from tests.support import stores
+from tests.support.contracts import FLIGHT_OUTCOMES, FLIGHTS, Example
 from tests.support.stores import Store, rows_at
-from transforms.clean import rejected_schema
+from transforms.clean import clean, rejected_schema
 from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -184,6 +185,28 @@ def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> 
     assert open_dataset(store.sink, CONTRACT).rows(SCHEMA.names).schema().base_schema.remove_metadata() == SCHEMA
     assert store.accepted(SCHEMA.names) == sorted(ACCEPTED, key=lambda row: int(row["id"]))
     assert sorted(store.rejected(list(REJECTED[0])), key=str) == sorted(REJECTED, key=str)
+
+
+@pytest.mark.parametrize("name", ["parquet", "sqlite"])
+@pytest.mark.parametrize("example", [FLIGHTS, FLIGHT_OUTCOMES], ids=str)
+def test_a_dataset_of_another_contract_comes_back_equal(
+    name: str, example: Example, make: Callable[[str], Store]
+) -> None:
+    store, contract = make(name), example.contract
+    raw = example.table([*example.rows(40), {**example.good, "origin": "BOS"}])
+    cleaned = clean(raw, contract, contract.label)
+    rows = dataset_of(tag(cleaned.accepted, cleaned.rejected, cleaned.warnings))
+    assert store.sink
+    with write(parse_address(store.sink), rows, rejected_schema(contract), contract.key) as staged:
+        staged.publish(cast(DatasetManifest, {"version": staged.version, "contract": contract.ref, "rows": {}}))
+
+    dataset = open_dataset(store.sink, contract)
+
+    stored = dataset.rows(cleaned.accepted.column_names)
+    assert stored.schema().base_schema.remove_metadata() == cleaned.accepted.schema
+    assert sorted(stored.take_all(), key=str) == sorted(cleaned.accepted.to_pylist(), key=str)
+    assert len(cleaned.rejected) > 0
+    assert read(dataset.rejected, exactly("origin")).rows.count() == len(cleaned.rejected)
 
 
 @pytest.mark.parametrize("name", SINKS)

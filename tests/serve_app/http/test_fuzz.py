@@ -9,6 +9,7 @@ import random
 import struct
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,9 +20,13 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from registry.registry import Registry
 from serve_app.http.openapi import document
 from serve_app.http.wire import ARROW
-from tests.support.serving.client import Client
+from serve_app.model.reloader import ModelReloader
+from tests.support.contracts import FLIGHT_OUTCOMES, FLIGHTS, Example
+from tests.support.serving.client import Client, client_of
+from tests.support.serving.models import boosted_artifact_of
 from tests.support.serving.requests import EXAMPLE, listings_table, stream
 from transforms.listings import CONTRACT
 
@@ -32,6 +37,11 @@ quickly = settings(
 )
 
 schema = schemathesis.openapi.from_dict(document(CONTRACT, max_rows=100))
+flight_schema = schemathesis.openapi.from_dict(document(FLIGHTS.contract, max_rows=100))
+outcome_schema = schemathesis.openapi.from_dict(document(FLIGHT_OUTCOMES.contract, max_rows=100))
+from_document = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 
 
 def check(answer: httpx.Response) -> None:
@@ -40,11 +50,42 @@ def check(answer: httpx.Response) -> None:
         assert answer.status_code == 200 or word not in answer.text, answer.text
 
 
+def client_of_example(example: Example, folder: Path) -> Client:
+    model = boosted_artifact_of(example, folder / "model")
+    reloader = ModelReloader(Registry(str(folder)), str(model), example.contract)
+    reloader.poll()
+    return client_of(reloader)
+
+
+@pytest.fixture(scope="module")
+def flight_client(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return client_of_example(FLIGHTS, tmp_path_factory.mktemp("flights"))
+
+
+@pytest.fixture(scope="module")
+def outcome_client(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return client_of_example(FLIGHT_OUTCOMES, tmp_path_factory.mktemp("outcomes"))
+
+
 @schema.parametrize()
-@settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+@from_document
 def test_requests_made_from_the_document(client: Client, case: Any) -> None:
+    check_case(client, case)
+
+
+@flight_schema.parametrize()
+@from_document
+def test_requests_made_from_the_document_of_bands(flight_client: Client, case: Any) -> None:
+    check_case(flight_client, case)
+
+
+@outcome_schema.parametrize()
+@from_document
+def test_requests_made_from_the_document_of_classes(outcome_client: Client, case: Any) -> None:
+    check_case(outcome_client, case)
+
+
+def check_case(client: Client, case: Any) -> None:
     request = case.as_transport_kwargs(base_url="http://nightprice")
     body = {key: request[key] for key in ("json", "content") if request.get(key) is not None}
     data = request.get("data")

@@ -14,8 +14,10 @@ from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
 from registry.trees import TREES
 from tests.support.accepted_listings import BOROUGHS, TYPES, accepted_listings
+from tests.support.contracts import Example
 from tests.support.tiny_model import FIRST, NAME, tiny_artifact, tiny_manifest
-from transforms.encode import Encoder
+from transforms.clean import clean
+from transforms.encode import Encoder, learn_vocabulary
 from transforms.listings import CONTRACT, ROOM_TYPES
 
 VOCABULARY = {
@@ -42,22 +44,52 @@ def boosted_artifact(folder: Path, version: str = FIRST, seed: int = 0, rounds: 
 
 @cache
 def _boosted(seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
-    table = accepted_listings(2_000, seed)
-    features = Encoder(CONTRACT, VOCABULARY).table(table)
-    labels = np.array([CONTRACT.label.labels.index(label) for label in table[CONTRACT.label_name].to_pylist()])
+    return _boost(Encoder(CONTRACT, VOCABULARY), accepted_listings(2_000, seed), seed, rounds)
+
+
+def _boost(encoder: Encoder, table: pa.Table, seed: int, rounds: int) -> tuple[bytes, bytes, Any, Any]:
+    """A model of accepted rows: ONNX, trees, golden features and their probabilities."""
+    contract = encoder.contract
+    features = encoder.table(table)
+    labels = contract.label.labels
+    codes = np.array([labels.index(label) for label in table[contract.label_name].to_pylist()])
     parameters = {
         "objective": "multi:softprob",
-        "num_class": 4,
+        "num_class": len(labels),
         "max_depth": 5,
         "nthread": 1,
         "base_score": 0.5,
         "seed": seed,
     }
-    booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), rounds)
+    booster = xgboost.train(parameters, xgboost.DMatrix(features, codes), rounds)
     golden = features[:20]
-    trees = tree_arrays(booster, 4)
+    trees = tree_arrays(booster, len(labels))
     onnx = booster_to_onnx(trees, features.shape[1])
     return onnx, trees.to_bytes(), golden, booster.inplace_predict(golden)
+
+
+def boosted_artifact_of(example: Example, folder: Path) -> Path:
+    """The same for another contract, from the raw rows of its example."""
+    contract = example.contract
+    table = clean(example.table(example.rows(600)), contract, contract.label).accepted
+    labels = contract.label.labels
+    texts: dict[str, dict[str, list[int]]] = {name: {} for name in contract.coded}
+    for row in table.to_pylist():
+        for name, counts in texts.items():
+            counts.setdefault(row[name], [0] * len(labels))[labels.index(row[contract.label_name])] += 1
+    encoder = Encoder(contract, learn_vocabulary(contract, texts))
+    onnx, trees, golden, expected = _boost(encoder, table, 0, 10)
+    facts = {"name": contract.name, "contract": contract.ref, "label": contract.label.as_json()}
+    learned = {"features": list(contract.features), "vocabulary": encoder.vocabulary}
+    write_artifact(
+        folder,
+        manifest={**tiny_manifest(), **facts, **learned},
+        onnx=onnx,
+        golden_features=golden,
+        golden_probabilities=expected,
+        files={TREES: trees},
+    )
+    return folder
 
 
 def boosted_model(folder: Path, **options: Any) -> Artifact:
