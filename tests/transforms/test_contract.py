@@ -221,7 +221,7 @@ def no_text(raw: str) -> str:
     raise ValueError(f"{raw!r} is not a text")
 
 
-def with_field(name: str, **values: Any) -> Contract:
+def with_field(name: str, /, **values: Any) -> Contract:
     fields = tuple(replace(item, **values) if item.name == name else item for item in CONTRACT.fields)
     return changed(fields=fields)
 
