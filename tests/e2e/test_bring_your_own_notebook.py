@@ -123,7 +123,7 @@ def test_what_doctor_says_of_mistakes_is_what_the_guide_says(contract: Contract)
         replace(contract, lists=()),
     ]
 
-    assert [problem for contract in wrong for problem in contract.problems()[:1]] == block("text").splitlines()
+    assert [problem for contract in wrong for problem in contract.problems()[:1]] == block("text", "year:").splitlines()
 
 
 def test_doctor_and_the_commands_print_what_the_guide_says(printed: str) -> None:
