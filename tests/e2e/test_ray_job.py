@@ -119,7 +119,7 @@ def test_the_dashboard_shows_datasets_and_trainings_by_name(cluster: Cluster, sc
     shown = {step: cluster.get(f"/api/data/datasets/{job}")["datasets"] for step, job in jobs.items()}
 
     names = {step: sorted(found["dataset"].partition("_")[0] for found in datasets) for step, datasets in shown.items()}
-    assert names == {"process": ["process"], "train": ["evaluate", "learn", "train"]}
+    assert names == {"process": ["process"], "train": ["evaluate", "statistics", "train"]}
     operators = [
         operator["operator"] for datasets in shown.values() for found in datasets for operator in found["operators"]
     ]
