@@ -106,8 +106,9 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., in
             raise typer.Exit(_run(function, options, **common))
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        run.__signature__ = _with_common(function)  # type: ignore[attr-defined]
-        run.__annotations__ = {name: option.annotation for name, option in run.__signature__.parameters.items()}  # type: ignore[attr-defined]
+        signature = _with_common(function)
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: option.annotation for name, option in signature.parameters.items()}
         app.command(name or function.__name__, epilog=f"Example: {example}")(run)
         return function
 
