@@ -33,7 +33,7 @@ def test_every_way_gives_the_same(client: Client, reloader: ModelReloader, file:
             include_missing_columns=True,
         ),
     )
-    accepted = clean(raw, CONTRACT, CONTRACT.label).accepted
+    accepted = clean(raw, CONTRACT).accepted
     # The model knows New York: its boroughs stand in for other cities' neighbourhoods.
     known = list(reloader.predictor.artifact.vocabulary["neighbourhood"])
     names = pa.array(
