@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -22,6 +23,7 @@ from pydantic_settings import (
 )
 
 from nightprice.errors import UsageError, closest
+from nightprice.service_links import without_service_links
 
 DEFAULT = "default"
 # The file that `load` reads; without, such as for `Settings()`, there is none.
@@ -51,6 +53,8 @@ class LayeredSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = without_service_links(env_settings.env_vars)
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file.get())
 
     @classmethod
@@ -133,7 +137,7 @@ def _refuse_unread_variables(model: type[LayeredSettings]) -> None:
     """pydantic-settings ignores variables that it does not know, so a typing error would silently change nothing."""
     known = {model.variable(name) for name in (*setting_names(model), *model.model_fields)}
     prefix = str(model.model_config["env_prefix"])
-    for name in map(str.upper, os.environ):
+    for name in map(str.upper, without_service_links(os.environ)):
         if name.startswith(prefix) and name not in known and not name.startswith(model.other_variables):
             raise UsageError(
                 f"There is no setting for the variable {name}.{closest(name, known)} Unset it. {model.where_documented}"
@@ -147,7 +151,7 @@ def _origins(model: type[LayeredSettings], file: Path | None, arguments: Mapping
 
 
 def _from_variables(model: type[LayeredSettings]) -> Iterator[tuple[str, str]]:
-    present = {name.upper() for name, value in os.environ.items() if value}
+    present = {name.upper() for name, value in without_service_links(os.environ).items() if value}
     for name in setting_names(model):
         # A section may be one variable, of JSON.
         for variable in (model.variable(name), model.variable(name.partition(".")[0])):

@@ -20,6 +20,8 @@ from nightprice.ray_cluster import connect
 from registry.registry import Registry
 from serve_app.deployment import environment
 from serve_app.deployment.shared_cluster import deployed_on_shared_cluster
+from serve_app.model.predictor import Predictor
+from serve_app.model.reloader import self_test
 from serve_app.options import ServeOptions, load_options, variable
 
 logger = logging.getLogger(__name__)
@@ -36,11 +38,9 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
     wrong options, NightpriceError if there is no such model, a port is in use or a cluster does not answer.
     """
     options = load_options(**given)
-    # The whole model, so that what is wrong with it is an error here. A replica that starts later, while the registry
-    # is away, then takes no requests.
-    contract, model = options.load_contract(), options.model_ref()
-    Registry(options.registry, options.cache_dir).load(model).require(contract)
-    options = options.model_copy(update={"model": model, "model_required": True})
+    # A replica that starts later, while the registry is away, takes no requests.
+    options = options.model_copy(update={"model": options.model_ref(), "model_required": True})
+    _check_model(options)
     joins = bool(os.environ.get("RAY_ADDRESS"))
     with environment.configured(options.port) as haproxy, ExitStack() as running:
         if not joins:
@@ -62,6 +62,12 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
             ready(address)
         stopped.wait()
         say("Stopping.")
+
+
+def _check_model(options: ServeOptions) -> None:
+    """Load the whole model and test it as a replica does, so that what is wrong with it is an error here."""
+    artifact = Registry(options.registry, options.cache_dir).load(options.model_ref(), options.threads)
+    self_test(Predictor(artifact, options.load_contract()), options.threads)
 
 
 def check_cpus(options: ServeOptions, cpus: float) -> None:
@@ -93,10 +99,11 @@ def _public_host(host: str) -> str:
 
 
 class _Stop:
-    """An event that Ctrl-C or SIGTERM sets; a second one interrupts."""
+    """An event that Ctrl-C or SIGTERM sets; a second one interrupts, and so does the first within `interrupting`."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._interrupts = False
         self._before: dict[int, Any] = {}
 
     def arm(self) -> None:
@@ -114,10 +121,22 @@ class _Stop:
     def wait(self) -> None:
         self._event.wait()
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """A block that may wait for ever: a signal raises KeyboardInterrupt, also one that came before."""
+        self._interrupts = True
+        try:
+            if self._event.is_set():
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupts = False
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._event.is_set():
-            raise KeyboardInterrupt
+        interrupts = self._interrupts or self._event.is_set()
         self._event.set()
+        if interrupts:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -156,10 +175,14 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
     http = HTTPOptions(host=options.host, port=options.port)
     with deployed_on_shared_cluster(options, NAME) if joins else _on_this_machine(options):
         try:
-            ray_serve.start(http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
-            ray_serve.run(build(options), name=NAME, route_prefix="/")
-            stopped.arm()
-            _await_answer(options)
+            with stopped.interrupting():
+                ray_serve.start(
+                    http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False)
+                )
+                stopped.arm()
+                ray_serve.run(build(options), name=NAME, route_prefix="/")
+                stopped.arm()
+                _await_answer(options)
         except (RuntimeError, RayError, GetTimeoutError) as error:
             raise NightpriceError(f"The service did not start: {_cause(str(error))} {_LOG}") from error
         yield

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from serve_app.errors import RequestError, overloaded
 from serve_app.http import page
+from serve_app.http.content_coding import coding_of, decompress
 from serve_app.http.keys import Keys
 from serve_app.http.middleware import DIRECT
 from serve_app.http.openapi import document, paths_without_key
@@ -65,7 +66,7 @@ class Api:
         self._contract = reloader.contract
         self._max_fields = max_fields(self._contract)
         self._keys = Keys(options.api_keys)
-        self._open_paths = page.PATHS | {"/openapi.json"} | paths_without_key()
+        self._open_routes = page.PATHS | {"/openapi.json"} | paths_without_key()
         self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
         self._lock = threading.Lock()
         self._in_flight, self._max_in_flight = 0, options.max_ongoing_requests + options.max_queued_requests
@@ -99,8 +100,8 @@ class Api:
         route = "other"
         try:
             route, endpoint = self._find(path, method)
-            if path not in self._open_paths:
-                self._keys.check(headers)
+            if route not in self._open_routes:
+                self._keys.check(scope["headers"])
             body = await self._read(headers, receive) if method == "POST" else b""
             if method == "POST" and len(body) <= MAX_INLINE_BYTES:
                 self._admit_small()
@@ -133,7 +134,9 @@ class Api:
         return route, endpoint
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        return await read_body(headers, receive, self._options.max_body_bytes, self._options.body_timeout_s)
+        coding, limit = coding_of(headers), self._options.max_body_bytes
+        body = await read_body(headers, receive, limit, self._options.body_timeout_s)
+        return body if coding is None else await self._in_thread(decompress, body, coding, limit)
 
     def _admit_small(self) -> None:
         """Count a small request. Raises RequestError 503 beyond the limit for one iteration of the event loop.

@@ -1,6 +1,7 @@
 """Requests and responses as plain values, and their way through ASGI: limits, time, encodings."""
 
 import asyncio
+import codecs
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -52,11 +53,7 @@ class Request:
         >>> Request("POST", "/", {}, b'{"id": 1}', "me").json()
         {'id': 1}
         """
-        try:
-            return from_json(self.body, allow_inf_nan=False, cache_strings="keys")
-        except ValueError as error:
-            # The parser's message has a position, and nothing of the body.
-            raise RequestError(400, "invalid_json", f"The body is not JSON: {error}.") from None
+        return parse_json(self.body)
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,21 @@ class Response:
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_json(content: bytes, *, allow_nan: bool = False) -> Any:
+    """JSON in UTF-8, with or without a byte order mark. Raises RequestError 400 for anything else.
+
+    >>> parse_json(codecs.BOM_UTF8 + b"[1]")
+    [1]
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(400, "invalid_json", "The body is UTF-16, expected JSON in UTF-8.")
+    try:
+        return from_json(content.removeprefix(codecs.BOM_UTF8), allow_inf_nan=allow_nan, cache_strings="keys")
+    except ValueError as error:
+        # The parser's message has a position, and nothing of the body.
+        raise RequestError(400, "invalid_json", f"The body is not JSON: {error}.") from None
 
 
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,6 +1,7 @@
 """Many records as columns, read by the same functions as one record, once per distinct value."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -45,6 +46,7 @@ def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader)
     >>> [(problem.reason, mask.tolist()) for problem, mask in read_columns(columns, 2, reader).problems][0]
     ('id:missing', [False, True])
     """
+    columns = {name: _simplified(column) for name, column in columns.items()}
     if problems := list(_column_problems(columns, reader)):
         raise InvalidRecord(reader.contract.record, problems)
     arrays = {name: _one_array(column) for name, column in columns.items()}
@@ -96,6 +98,16 @@ def _flags_of_list(column: pa.Array | None, fields: tuple[Field, ...], rows: int
         flag[parents[matches[indices]]] = True
         flags[item.name] = pa.array(flag)
     return flags
+
+
+def _simplified(column: Column) -> Column:
+    """Decimal numbers as floats, and bytes as the texts that they are, if they are UTF-8."""
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(pa.string())
+    return column
 
 
 def _one_array(column: Column) -> pa.Array:

@@ -28,6 +28,9 @@ logger = logging.getLogger("ray.serve.nightprice")
 # A version that failed is tried again after 1, 2, 4, … polls.
 MAX_POLLS_BETWEEN_ATTEMPTS = 64
 
+# Several threads add up what the trees give in another order for one row than for many: by up to 7e-6 in forests.
+SEVERAL_THREADS_TOLERANCE = 1e-4
+
 DONE = "done"
 FAILED = "failed"
 UNREACHABLE = "unreachable"
@@ -187,7 +190,7 @@ class ModelReloader:
     def _reload(self, requested: str) -> None:
         started = time.perf_counter()
         predictor = Predictor(self._registry.load(requested, self._threads), self.contract)
-        self_test(predictor)
+        self_test(predictor, self._threads)
         previous = self._version()
         self._predictor, self._since = predictor, _now()
         self._last_attempt = self._last_done = ReloadAttempt(self._since, predictor.artifact.version, previous, DONE)
@@ -216,17 +219,19 @@ class ModelReloader:
         return self._predictor.artifact.version if self._predictor else None
 
 
-def self_test(predictor: Predictor) -> None:
-    """Score as requests will: rows one by one must give what they give together.
+def self_test(predictor: Predictor, threads: int = 1) -> None:
+    """Score as requests will: rows one by one must give what they give together, to the bit with one thread.
 
     Raises NightpriceError otherwise. That the probabilities are those of training was checked on loading.
     """
     matrix = predictor.artifact.golden.features
     together = predictor.artifact.predict(matrix)
     one_by_one = np.concatenate([predictor.artifact.predict(row[np.newaxis]) for row in matrix])
-    if not np.array_equal(together, one_by_one):
+    difference = np.abs(together - one_by_one).max()
+    # Not `difference > …`: a NaN must fail too.
+    if not difference <= (SEVERAL_THREADS_TOLERANCE if threads > 1 else 0):
         raise NightpriceError(
-            f"{predictor.ref} gives one row other probabilities than many. Score with one thread, or train it again."
+            f"{predictor.ref} gives one row other probabilities than many, by up to {difference:.2g}. Train it again."
         )
 
 

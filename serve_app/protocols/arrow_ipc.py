@@ -1,4 +1,4 @@
-"""Arrow IPC streams of untrusted callers: read whole and validated, compressed ones refused."""
+"""Arrow IPC streams of untrusted callers: read whole and validated, compressed ones refused, views made plain."""
 
 import struct
 from typing import Any
@@ -7,13 +7,17 @@ import pyarrow as pa
 
 from serve_app.errors import RequestError
 from serve_app.http.wire import too_many
+from serve_app.protocols.arrow_views import plain_type, text_bytes, without_views
+
+# Of all columns together. Views and dictionaries let a small stream stand for any number of bytes.
+MAX_TEXT_BYTES = 256 * 2**20
 
 
 def read_stream(body: bytes, max_rows: int, max_columns: int) -> pa.Table:
     """The rows of an untrusted stream, validated; compressed ones are refused, as they could fill any memory.
 
-    Raises RequestError: 400 for what is not a complete stream, 413 for too many rows, 415 for a compressed one, 422
-    for wrong columns.
+    Views become plain types. Raises RequestError: 400 for what is not a complete stream, 413 for too many rows or
+    texts, 415 for a compressed one, 422 for wrong columns.
 
     >>> table = pa.table({"size": [1, 2]})
     >>> read_stream(write_stream(table), max_rows=10, max_columns=10) == table
@@ -38,14 +42,22 @@ def write_stream(table: pa.Table) -> bytes:
 
 
 def _read_batches(reader: Any, max_rows: int) -> pa.Table:
-    batches, rows = [], 0
+    schema = pa.schema([(column.name, plain_type(column.type)) for column in reader.schema])
+    batches, rows, size = [], 0, 0
     for batch in reader:
         rows += batch.num_rows
         if rows > max_rows:
             raise too_many(rows, max_rows)
         batch.validate(full=True)
-        batches.append(batch)
-    return pa.Table.from_batches(batches, reader.schema)
+        size += sum(map(text_bytes, batch.columns))
+        if size > MAX_TEXT_BYTES:
+            raise RequestError(
+                413,
+                "body_too_large",
+                f"The texts of the Arrow stream have more than {MAX_TEXT_BYTES:,} bytes. Send fewer rows at once.",
+            )
+        batches.append(pa.RecordBatch.from_arrays(list(map(without_views, batch.columns)), schema=schema))
+    return pa.Table.from_batches(batches, schema)
 
 
 def _check_columns(schema: pa.Schema, max_columns: int) -> None:

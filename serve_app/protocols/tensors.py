@@ -117,4 +117,4 @@ def _is_of(value: Any, datatype: str) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    return isinstance(value, int) or (datatype.startswith("FP") and isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, int) or (datatype.startswith("FP") and isinstance(value, float) and not math.isinf(value))

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from serve_app.errors import InvalidRecord, RequestError, invalid_code
-from serve_app.http.wire import JSON, Request, Response, json_response, too_many
+from serve_app.http.wire import JSON, Request, Response, json_response, parse_json, too_many
 from serve_app.model.predictor import Predictor, Scored
 from serve_app.model.reloader import ModelReloader
 from serve_app.protocols.arrow import count_labels, count_reasons
@@ -169,11 +169,8 @@ def _split(request: Request) -> tuple[dict[str, Any], bytes]:
         if not is_number or int(declared) > size:
             raise refuse("Inference-Header-Content-Length is not a length within the body.")
         size = int(declared)
-    try:
-        # NaN is what clients send for missing.
-        body = from_json(request.body[:size], allow_inf_nan=False)
-    except ValueError as error:
-        raise refuse(f"The request is not JSON: {error}.") from None
+    # NaN is what clients send for missing.
+    body = parse_json(request.body[:size], allow_nan=True)
     if not isinstance(body, dict):
         raise refuse("The request is not a JSON object.")
     return body, request.body[size:]

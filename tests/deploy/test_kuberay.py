@@ -135,3 +135,8 @@ def test_the_service_takes_no_requests_before_a_replica_does_and_ends_after_it()
 
     assert worker["containers"][0]["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": 8000}
     assert worker["terminationGracePeriodSeconds"] > int(node_env()["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"])
+
+
+@pytest.mark.parametrize("name", ["service", "process", "train", "schedule"])
+def test_no_pod_gets_variables_for_the_services_of_its_namespace(name: str) -> None:
+    assert [pod.get("enableServiceLinks") for pod in pods(cluster(name))] == [False, False]

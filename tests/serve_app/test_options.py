@@ -27,7 +27,7 @@ def test_keys_never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(options.api_keys) == 2
     assert KEY not in f"{options!r} {options} {options.arguments()}"
     assert options.arguments()["keys_required"] is True
-    Keys(options.api_keys).check({b"x-api-key": KEY.encode()})
+    Keys(options.api_keys).check([(b"x-api-key", KEY.encode())])
 
 
 @pytest.mark.parametrize(

@@ -151,4 +151,4 @@ def _without_binary(table: pa.Table) -> pa.Table:
 
 
 def _is_binary(type: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type))

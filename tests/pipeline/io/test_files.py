@@ -241,15 +241,30 @@ def test_columns_of_different_types_in_files_of_one_task_come_as_text(tmp_path: 
     assert (rows[2]["price"], rows[2]["amenities"]) == ("75.5", '["TV"]')
 
 
-def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("type", [pa.binary(), pa.binary_view()])
+def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path, type: pa.DataType) -> None:
     table = table_of([listing(1), listing(2)])
-    prices = pa.array([b"$75.00", b"\xff75"])
+    prices = pa.array([b"$75.00", b"\xff75"], type)
     pq.write_table(table.set_column(table.column_names.index("price"), "price", prices), tmp_path / "x.parquet")
 
     good, bad = rows_of(tmp_path)
 
     assert (good["price"], good[INVALID_ROW], bad["price"]) == ("$75.00", None, None)
     assert "\\xff75" in bad[INVALID_ROW]
+
+
+def test_views_in_parquet_are_read_like_all_texts(tmp_path: Path) -> None:
+    table = table_of([{**listing(1), "amenities": None}, listing(2)])
+    expected = table.set_column(table.column_names.index("amenities"), "amenities", pa.array(['["TV"]', "[]"]))
+    pq.write_table(expected, tmp_path / "plain.parquet")
+    views = table.cast(pa.schema([(name, pa.string_view()) for name in table.column_names]))
+    lists = pa.array([["TV"], []], pa.list_view(pa.string_view()))
+    views = views.set_column(views.column_names.index("amenities"), "amenities", lists)
+    pq.write_table(views, tmp_path / "views.parquet")
+
+    plain, read = rows_of(tmp_path / "plain.parquet"), rows_of(tmp_path / "views.parquet")
+
+    assert [{**row, SOURCE_FILE: ""} for row in read] == [{**row, SOURCE_FILE: ""} for row in plain]
 
 
 def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

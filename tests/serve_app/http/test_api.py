@@ -1,7 +1,9 @@
 """The HTTP API in process: every route, every refusal."""
 
+import gzip
 import json
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +24,7 @@ from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.client import Client, client_of
 from tests.support.serving.metrics import CountingMetrics
 from tests.support.serving.models import as_listings
-from tests.support.serving.requests import EXAMPLE, listings_table, stream
+from tests.support.serving.requests import EXAMPLE, INFER, listings_table, stream, tensor
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.listings import CONTRACT
 
@@ -289,7 +291,105 @@ def test_keys(make_client: Callable[..., Client], caplog: pytest.LogCaptureFixtu
     )
     for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
         assert closed.get(path).status_code == 200
+    for path in ("/v2/models/listing-price/ready", f"/v2/models/listing-price/versions/{FIRST}/ready"):
+        assert closed.get(path).status_code == 200
     assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("Authorization", "Bearer some.gateway.token"), ("X-API-Key", KEY)], 200),
+        ([("Authorization", "Basic eDp5"), ("X-API-Key", KEY)], 200),
+        ([("Authorization", f"Bearer {KEY}"), ("Authorization", "Bearer some.gateway.token")], 200),
+        ([("Authorization", "Bearer some.gateway.token"), ("Authorization", f"Bearer {KEY}")], 200),
+        ([("X-API-Key", "of-something-in-between"), ("Authorization", f"bearer  {KEY}")], 200),
+        ([("Authorization", "Bearer some.gateway.token"), ("X-API-Key", KEY + "x")], 401),
+    ],
+)
+def test_a_key_counts_wherever_it_is(
+    make_client: Callable[..., Client], headers: list[tuple[str, str]], status: int
+) -> None:
+    assert make_client(api_keys=KEY).get("/v1/model", headers=headers).status_code == status
+
+
+FLAGS = {"tv", "internet", "elevator"}
+POSTS = {
+    "/v1/predict": EXAMPLE,
+    "/v1/predict/batch": {"listings": [EXAMPLE]},
+    "/v1/explain": EXAMPLE,
+    INFER: {"inputs": [tensor(name, [value]) for name, value in EXAMPLE.items() if name not in FLAGS]},
+}
+
+
+def without_zlib_header(content: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(content) + compressor.flush()
+
+
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [
+        ("gzip", gzip.compress),
+        ("X-GZip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", without_zlib_header),
+        ("identity", bytes),
+    ],
+)
+def test_a_compressed_body_is_read(client: Client, path: str, coding: str, encode: Callable[[bytes], bytes]) -> None:
+    plain = client.post(path, POSTS[path])
+
+    content = encode(json.dumps(POSTS[path]).encode())
+    answer = client.post(path, content=content, headers={"content-encoding": coding})
+
+    assert (answer.status_code, answer.json()) == (200, plain.json())
+
+
+def test_a_compressed_stream_of_columns_is_read(client: Client) -> None:
+    body = stream(listings_table(50))
+
+    assert client.arrow(gzip.compress(body), {"content-encoding": "gzip"}).content == client.arrow(body).content
+
+
+def test_a_small_body_that_grows_is_refused(make_client: Callable[..., Client]) -> None:
+    client = make_client(max_body_bytes=1_000)
+
+    for coding, content in (("gzip", gzip.compress(b" " * 1_001)), ("deflate", zlib.compress(b" " * 10**8))):
+        answer = client.post("/v1/predict", content=content[:1_000], headers={"content-encoding": coding})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "status"),
+    [
+        ("br", b"{}", 415),
+        ("zstd", b"{}", 415),
+        ("gzip, gzip", b"{}", 415),
+        ("gzip", b"{}", 400),
+        ("gzip", b"", 400),
+        ("gzip", gzip.compress(b"{}")[:-1], 400),
+        ("gzip", gzip.compress(b"{}") * 2, 400),
+        ("deflate", b"\xff\xff", 400),
+        ("deflate", gzip.compress(b"{}"), 400),
+    ],
+)
+def test_another_or_broken_compression_is_named(client: Client, coding: str, content: bytes, status: int) -> None:
+    for path in POSTS:
+        answer = client.post(path, content=content, headers={"content-encoding": coding})
+
+        assert (answer.status_code, "Content-Encoding" in answer.text) == (status, True)
+        assert ("accept-encoding" in answer.headers) == (status == 415)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_byte_order_mark_is_passed_over(client: Client, path: str) -> None:
+    body = json.dumps(POSTS[path])
+
+    assert client.post(path, content=body.encode("utf-8-sig")).json() == client.post(path, POSTS[path]).json()
+    answer = client.post(path, content=body.encode("utf-16"))
+    assert (answer.status_code, "UTF-16" in answer.text) == (400, True)
 
 
 def test_too_much_large_work_is_refused_while_single_rows_are_answered(

@@ -5,19 +5,24 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from nightprice.errors import NightpriceError
+from registry.artifact import Golden
 from registry.errors import UnreachableError
 from registry.registry import Registry
 from serve_app.errors import RequestError
 from serve_app.model.predictor import Predictor
-from serve_app.model.reloader import ModelReloader
+from serve_app.model.reloader import ModelReloader, self_test
 from tests.support.serving.metrics import AnnouncingMetrics, CountingMetrics
-from tests.support.serving.models import registry_with
+from tests.support.serving.models import boosted_artifact, registry_with
 from tests.support.serving.requests import EXAMPLE
-from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, golden_rows, tiny_artifact
+from transforms.encode import Matrix
 from transforms.listings import CONTRACT
 
 CHAMPION = f"{NAME}@champion"
@@ -299,7 +304,7 @@ def test_a_model_that_fails_its_own_test_is_not_taken(tmp_path: Path, monkeypatc
     reloader, _ = following(registry)
     registry.promote(NAME, SECOND, "champion", "test")
 
-    def fail(predictor: Predictor) -> None:
+    def fail(predictor: Predictor, threads: int) -> None:
         raise MemoryError(predictor.ref)
 
     monkeypatch.setattr("serve_app.model.reloader.self_test", fail)
@@ -320,3 +325,25 @@ def test_the_thread_follows_by_itself_and_ends(tmp_path: Path) -> None:
     reloader.stop()
 
     assert "nightprice-reload" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_any_number_of_threads_scores(tmp_path: Path, threads: int) -> None:
+    # Fewer trees than 240 are not divided among threads.
+    model = boosted_artifact(tmp_path / "model", rounds=60)
+
+    reloader, _ = following(Registry(str(tmp_path / "registry")), str(model), threads=threads)
+
+    assert reloader.predictor.ref == f"{NAME}@{FIRST}"
+
+
+def test_a_model_that_scores_rows_otherwise_together_is_not_taken() -> None:
+    rows = golden_rows()
+
+    def by_count(matrix: Matrix) -> Matrix:
+        return np.full((len(matrix), 4), 0.25 if len(matrix) > 1 else 0.251, np.float32)
+
+    predictor: Any = SimpleNamespace(ref="x", artifact=SimpleNamespace(golden=Golden(rows, rows), predict=by_count))
+
+    with pytest.raises(NightpriceError, match=r"other probabilities than many, by up to 0\.001\."):
+        self_test(predictor, threads=2)

@@ -93,6 +93,37 @@ def test_tritons_client_with_its_defaults(client: Client, address: str) -> None:
     assert np.array_equal(result.as_numpy("probabilities"), probabilities)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_nan_is_missing_however_it_is_sent(client: Client, binary: bool) -> None:
+    request = challenge()
+    inputs = [request["inputs"][0], tensor("beds", [float("nan")]), tensor("latitude", [float("nan")])]
+    names = {item["name"] for item in inputs}
+    inputs += [item for item in request["inputs"] if item["name"] not in names]
+    content, headers = json.dumps({"inputs": inputs}).encode(), {}
+    if binary:
+        inputs[1] = {**inputs[1], "parameters": {"binary_data_size": 4}}
+        del inputs[1]["data"]
+        head = json.dumps({"inputs": inputs}).encode()
+        content = head + np.array([np.nan], "<f4").tobytes()
+        headers = {"inference-header-content-length": str(len(head))}
+
+    answer = client.post(INFER, content=content, headers=headers)
+
+    # A number that may be missing is; one that may not is named.
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "Row 0: latitude: it is missing, expected a number from -90 to 90.",
+    )
+
+
+def test_infinity_is_not_a_value(client: Client) -> None:
+    request = {"inputs": [tensor("beds", [float("inf")])]}
+
+    answer = client.post(INFER, content=json.dumps(request).encode())
+
+    assert (answer.status_code, answer.json()["error"]) == (400, "beds: a value is not of the datatype FP32.")
+
+
 def wrong(**changed: Any) -> dict[str, Any]:
     request = challenge()
     request["inputs"][1].update(changed)
