@@ -35,13 +35,15 @@ def score(accepted: pa.Table, artifact: Artifact, encoder: Encoder) -> pa.Table:
 class Scorer:
     """An actor that loads a model once and scores block after block."""
 
-    def __init__(self, files: "ray.ObjectRef[ModelFiles]", contract: Contract) -> None:
+    def __init__(self, files: "ray.ObjectRef[ModelFiles]", contract: Contract, missing_values: tuple[str, ...]) -> None:
         self._artifact = shipped(files)
+        self._missing_values = missing_values
         self._encoder = Encoder(contract, self._artifact.vocabulary)
 
     def __call__(self, raw: pa.Table) -> pa.Table:
-        cleaned = clean(raw, self._encoder.contract, encoder=self._encoder)
-        return tag(score(cleaned.accepted, self._artifact, self._encoder), cleaned.rejected, cleaned.warnings)
+        encoder = self._encoder
+        cleaned = clean(raw, encoder.contract, encoder=encoder, missing_values=self._missing_values)
+        return tag(score(cleaned.accepted, self._artifact, encoder), cleaned.rejected, cleaned.warnings)
 
 
 @on_ray
@@ -63,7 +65,11 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetMa
         scored = raw.rows.map_batches(
             Scorer,
             # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-            fn_constructor_kwargs={"files": ship(artifact), "contract": contract},
+            fn_constructor_kwargs={
+                "files": ship(artifact),
+                "contract": contract,
+                "missing_values": settings.missing_values,
+            },
             batch_format="pyarrow",
             batch_size=None,
             zero_copy_batch=True,

@@ -30,7 +30,8 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     contract = settings.load_contract()
     label = settings.label(contract)
     raw = read(origin, contract.choose_columns)
-    cleaned = map_tables(raw.rows, partial(clean_block, contract=contract, label=label))
+    block = partial(clean_block, contract=contract, label=label, missing_values=settings.missing_values)
+    cleaned = map_tables(raw.rows, block)
     cleaned.set_name("process")
     with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
         check_written(staged, origin, settings.max_rejected)
@@ -40,9 +41,9 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     return manifest
 
 
-def clean_block(raw: pa.Table, contract: Contract, label: Label) -> pa.Table:
+def clean_block(raw: pa.Table, contract: Contract, label: Label, missing_values: tuple[str, ...]) -> pa.Table:
     """One block of raw rows as a tagged table."""
-    cleaned = clean(raw, contract, label)
+    cleaned = clean(raw, contract, label, missing_values=missing_values)
     if len(cleaned.accepted) + len(cleaned.rejected) != len(raw):
         raise AssertionError(
             f"{len(raw)} rows became {len(cleaned.accepted)} accepted and {len(cleaned.rejected)} rejected"
