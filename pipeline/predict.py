@@ -10,6 +10,7 @@ from ray.data import ActorPoolStrategy
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
@@ -53,6 +54,7 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetMa
     started = datetime.now(UTC)
     origin, target = parse_address(source), parse_address(sink)
     check_apart(origin, target)
+    check_sink(target)
     artifact = Registry(settings.registry, str(settings.cache_dir)).load(model)
     contract = settings.load_contract()
     artifact.require(contract)

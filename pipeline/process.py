@@ -8,6 +8,7 @@ import pyarrow as pa
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
@@ -27,6 +28,7 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     started = datetime.now(UTC)
     origin, target = parse_address(source), parse_address(sink)
     check_apart(origin, target)
+    check_sink(target)
     contract = settings.load_contract()
     label = settings.label(contract)
     raw = read(origin, contract.choose_columns)

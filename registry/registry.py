@@ -18,7 +18,7 @@ from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
 from registry.cache import load_cached
-from registry.errors import ConflictError, RegistryError
+from registry.errors import ConflictError, RegistryError, RegistryUsageError
 from registry.manifest import ModelManifest, VersionSummary, summary_of
 from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, version_path
 from registry.store import Store
@@ -49,6 +49,10 @@ class Registry:
     def uri(self) -> str:
         return self._store.uri
 
+    def check_writable(self) -> None:
+        """Make the folder, and raise RegistryError if nothing could be published there: before a long training."""
+        self._store.make()
+
     def publish(self, folder: Path, name: str) -> str:
         """Add the model in a folder (`write_artifact`) and return its version.
 
@@ -60,7 +64,7 @@ class Registry:
         """
         artifact = load_artifact(folder)
         if artifact.name != name:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'{folder} holds the model "{artifact.name}", not "{name}". Publish it under its own name.'
             )
         path = version_path(name, artifact.version)
@@ -184,7 +188,7 @@ class Registry:
         (2, '2', '1')
         """
         if alias == LATEST:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'"{LATEST}" can\'t be set: it always names the newest version of a model. Choose another alias.'
             )
         _, version = self.resolve(f"{name}@{version}")
@@ -213,7 +217,7 @@ class Registry:
         records = self.history(name, alias)
         target = aliases.rollback_target(records)
         if target is None:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f"{name}@{alias} can't be rolled back: {records[0].version} is the first version it named. Promote "
                 "another one instead."
             )
@@ -231,7 +235,7 @@ class Registry:
     def _load_folder(self, ref: str, threads: int) -> Artifact:
         folder = Path(ref).expanduser()
         if not folder.is_dir():
-            raise RegistryError(f'"{ref}" is neither a folder nor {SYNTAX}.')
+            raise RegistryUsageError(f'"{ref}" is neither a folder nor {SYNTAX}.')
         return load_artifact(folder, threads)
 
     def _read_manifest(self, name: str, version: str) -> ModelManifest | None:
@@ -268,7 +272,7 @@ class Registry:
         if name in known:
             raise RegistryError(f'{self.uri} has no completely published version of "{name}". Train it again.')
         listed = f"It holds {', '.join(known)}." if known else "It is empty: train a model into it first."
-        raise RegistryError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
+        raise RegistryUsageError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
 
     def _is_published(self, name: str, version: str) -> bool:
         """Completely: the manifest is written last."""
@@ -277,12 +281,12 @@ class Registry:
     def _require_version(self, name: str, version: str) -> None:
         if not self._is_published(name, version):
             known = self._version_names(name)
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'"{name}" has no version "{version}".{closest(version, known)} Newest: {", ".join(known[:-6:-1])}.'
             )
 
-    def _unknown_alias_error(self, name: str, alias: str) -> RegistryError:
+    def _unknown_alias_error(self, name: str, alias: str) -> RegistryUsageError:
         self._version_names(name)
         known = list(self.aliases(name))
         listed = f"It has {', '.join(known)}." if known else "It has none yet: promote a version first."
-        return RegistryError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')
+        return RegistryUsageError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')

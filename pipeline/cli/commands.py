@@ -13,6 +13,8 @@ import typer
 from nightprice.address import parse_address
 from nightprice.defaults import DEFAULT_CONTRACT_NAME
 from nightprice.errors import UsageError, closest
+from nightprice.job_folder import check_outlives_job
+from pipeline.cli import preflight
 from pipeline.cli.command import Run, app, command
 from pipeline.train import estimators
 from registry import CHAMPION
@@ -74,6 +76,7 @@ def demo(
 ) -> None:
     """All of it on generated rows: generate, process, train, evaluate, promote, predict, serve."""
     settings = run.settings()
+    check_outlives_job(out.absolute(), str(out))
     with run.ray("Running the demo"):
         from pipeline.cli.demo import demo, show
 
@@ -97,6 +100,7 @@ def generate(
     from pipeline.cli import render
 
     settings = run.settings(seed=seed)
+    check_outlives_job(out.absolute(), str(out))
     contract = settings.load_contract()
     if contract.generate is None:
         raise UsageError(f'The contract "{contract.name}" has no generator. Bring raw {contract.records} of your own.')
@@ -138,6 +142,8 @@ def init(
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
     """Clean raw rows into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
+    preflight.check_source(source)
+    preflight.check_sink(sink)
     with run.ray(f"Processing {parse_address(source).display}"):
         from pipeline.process import process
 
@@ -175,6 +181,10 @@ def train(
 ) -> None:
     """Train a model, evaluate it on rows it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
+    preflight.check_dataset(data)
+    if compare:
+        preflight.check_model(compare, settings)
+    preflight.check_training(settings, str(holdout_ids) if holdout_ids else None)
     with run.ray(f"Training {estimator} on {parse_address(data).display}"):
         from pipeline.train.train import train
 
@@ -207,6 +217,8 @@ def evaluate(
 ) -> None:
     """Measure a model on the accepted rows of a dataset."""
     settings = run.settings(registry=registry)
+    preflight.check_model(model, settings)
+    preflight.check_dataset(data)
     with run.ray(f"Evaluating {model} on {parse_address(data).display}"):
         from pipeline.datasets import open_dataset
         from pipeline.evaluation.evaluate import evaluate_dataset
@@ -232,6 +244,9 @@ def predict(
 ) -> None:
     """Score raw rows in bulk; those that can't be scored are written as rejected, with their reasons."""
     settings = run.settings(max_rejected=max_rejected, registry=registry)
+    preflight.check_model(model, settings)
+    preflight.check_source(source)
+    preflight.check_sink(sink)
     with run.ray(f"Scoring {parse_address(source).display} with {model}"):
         from pipeline.predict import predict
 

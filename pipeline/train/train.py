@@ -10,9 +10,11 @@ from typing import Any
 
 import ray
 
+from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
@@ -88,6 +90,7 @@ def train(
     split = read_split(holdout_ids, settings.holdout_share)
     dataset = open_dataset(data, contract)
     require_targets(dataset)
+    target.check_writable()
     labels = dataset.label.labels
     with tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
@@ -144,6 +147,7 @@ def _training_run(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> 
 def _storage(settings: Settings, scratch: Path) -> str:
     """Where workers leave what they trained."""
     if settings.training_storage:
+        check_sink(parse_address(settings.training_storage))
         return settings.training_storage
     here = ray.get_runtime_context().get_node_id()
     if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):

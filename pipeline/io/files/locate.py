@@ -10,7 +10,7 @@ from pyarrow import fs
 from nightprice.address import Address
 from nightprice.errors import UsageError
 from pipeline.io.files.errors import reason_of
-from pipeline.io.stores import StoreError
+from pipeline.io.stores import AddressError, StoreError
 from pipeline.manifests import SourceDescription
 
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
@@ -31,7 +31,7 @@ def filesystem_of(address: Address) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(_with_retry_limit(address))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         reason = str(error).replace(address.text, address.display)
-        raise StoreError(
+        raise AddressError(
             f'"{address}" is not an address of files: {reason}. Write it like data/*.csv.gz or s3://bucket/folder.'
         ) from error
     return filesystem, path
@@ -79,7 +79,7 @@ def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     matching = [item for item in infos if item.type == fs.FileType.File and _matches(item.path, path, base)]
     files = [item for item in matching if _known_format(item.path) and not _is_hidden(item.path, base)]
     if not files:
-        raise StoreError(
+        raise AddressError(
             f'"{address}": no data file found ({_what_else(matching, _is_glob(path))}). '
             f"Expected files ending in {', '.join(FORMATS)}."
         )
@@ -136,5 +136,5 @@ def format_of(path: str) -> str:
     """The format of a file, by its ending; StoreError if none is known."""
     kind = _known_format(path)
     if kind is None:
-        raise StoreError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
+        raise AddressError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
     return kind

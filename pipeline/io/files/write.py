@@ -18,7 +18,7 @@ from nightprice.address import Address
 from pipeline.errors import GateRefused
 from pipeline.io.files.errors import reason_of, writing
 from pipeline.io.files.locate import filesystem_of
-from pipeline.io.stores import Published, StoreError
+from pipeline.io.stores import AddressError, Published, StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WriteStats, write_tagged
 from pipeline.manifests import DatasetManifest, parse_manifest
 from pipeline.versions import new_version, version_time
@@ -169,8 +169,8 @@ def _manifest_at(address: Address) -> DatasetManifest:
     try:
         with filesystem.open_input_stream(path) as stream:
             return parse_manifest(stream.read(), path)
-    except FileNotFoundError as error:
-        raise StoreError(
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AddressError(
             f'"{address}" is not a processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.'
         ) from error
     except (OSError, ValueError) as error:
