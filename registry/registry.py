@@ -18,9 +18,10 @@ from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
 from registry.cache import load_cached
-from registry.errors import ConflictError, RegistryError, RegistryUsageError
+from registry.errors import ArtifactError, ConflictError, RegistryError, RegistryUsageError
 from registry.manifest import ModelManifest, VersionSummary, summary_of
 from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, version_path
+from registry.replacement import difference
 from registry.store import Store
 
 
@@ -174,13 +175,40 @@ class Registry:
             raise self._unknown_alias_error(name, alias)
         return records
 
+    def check_replacement(self, name: str, version: str, alias: str) -> None:
+        """Raise RegistryUsageError if callers of an alias would be surprised by a version: it has another contract,
+        other bins or labels, or knows none of the places (or other texts) that the version in force knows.
+        """
+        current = self.current(name, alias)
+        if current is None or current.version == version:
+            return
+        try:
+            before = self.manifest(f"{name}@{current.version}")
+        except (ArtifactError, RegistryUsageError):
+            return  # deleted or broken: nobody can be using it
+        if problem := difference(self.manifest(f"{name}@{version}"), before):
+            raise RegistryUsageError(
+                f"{name}@{version} can't silently take the place of {current.version} as {alias}: {problem}. If it is "
+                "for other data, train it under a model_name of its own; if all callers expect the change, promote it "
+                "with --force (in Python: force=True)."
+            )
+
     def promote(
-        self, name: str, version: str, alias: str, reason: str, who: str | None = None, *, expected: int | None = None
+        self,
+        name: str,
+        version: str,
+        alias: str,
+        reason: str,
+        who: str | None = None,
+        *,
+        expected: int | None = None,
+        force: bool = False,
     ) -> AliasRecord:
         """Let an alias name a version, and return the new record, or the record in force if it names that version.
 
         The version is loaded first: one that does not pass its checks is not promoted. `version` may be another alias,
         or "latest". `expected` is the number of the record that the decision rests on (0: there was none).
+        Without `force`, raises as `check_replacement`.
         Raises ConflictError if the alias changed meanwhile: of two promotions at once, one wins and one gets this.
 
         >>> record = registry.promote("example", "latest", "champion", "more accurate")
@@ -198,6 +226,8 @@ class Registry:
             raise aliases.conflict_error(self._store.where(alias_path(name, alias)), current)
         if current and current.version == version:
             return current
+        if not force:
+            self.check_replacement(name, version, alias)
         self.load(f"{name}@{version}")
         path = alias_path(name, alias)
         return aliases.append(self._store, path, current, version=version, action=aliases.PROMOTE, why=reason, who=who)

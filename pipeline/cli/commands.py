@@ -269,6 +269,10 @@ def promote(
     if_better: Annotated[
         bool, typer.Option("--if-better", help="Only if it beats the version in force on the same held-out rows.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Even if it has other bins, or knows none of the places of what is in force."),
+    ] = False,
     reason: Reason = "",
     data: Annotated[
         str | None,
@@ -281,17 +285,23 @@ def promote(
     """Let an alias name a version: services that follow the alias score with it from then on."""
     if data and not if_better:
         raise UsageError("--data is what --if-better compares on. Add --if-better, or leave --data out.")
+    if force and if_better:
+        raise UsageError("--force promotes without a comparison, --if-better compares. Leave one of them out.")
     settings = run.settings(registry=registry)
     registered = registry_of(settings)
     name, version = registered.resolve(ref)
     before = registered.current(name, alias)
+    if not force:
+        registered.check_replacement(name, version, alias)
     # Repeated after a promotion that went through, by a schedule for example, this is not a refusal.
     if if_better and not (before and before.version == version):
+        if before:
+            preflight.check_dataset(data or registered.manifest(f"{name}@{version}")["dataset"]["uri"])
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             champion = f"{name}@{alias}" if before else None
             verdict = _gate(registered, f"{name}@{version}", champion, data, settings)
         reason = f"{reason} {verdict}".strip()
-    record = registered.promote(name, version, alias, reason, expected=before.number if before else 0)
+    record = registered.promote(name, version, alias, reason, expected=before.number if before else 0, force=force)
     if before and before.number == record.number:
         message = f"{name}@{alias} is {record.version} already: nothing was changed"
     else:

@@ -11,6 +11,7 @@ from pipeline.settings import GateSettings, Settings
 from pipeline.split import Split
 from registry.artifact import Artifact
 from registry.manifest import Evaluation
+from registry.replacement import difference
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, 
         return Decision(True, "there is no champion yet")
     if challenger.version == champion.version:
         return Decision(False, f"{challenger.ref} is the champion already")
-    if challenger.label != champion.label:
+    if problem := difference(challenger.manifest, champion.manifest):
         raise UsageError(
-            f"{challenger.ref} and {champion.ref} have different bins or labels, so their metrics can't be compared. "
-            "Promote without --if-better if the new ones are intended."
+            f"{challenger.ref} and {champion.ref} can't be compared: {problem}. Train it under a model_name of its "
+            "own, or promote it with --force if all callers expect the change."
         )
     split = Split.of_model(challenger.manifest, challenger.folder)
     dataset = open_dataset(data or challenger.manifest["dataset"]["uri"], settings.load_contract())
-    new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
-    old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
+    new = evaluate_dataset(challenger, dataset, split, champion)
+    old = evaluate_dataset(champion, dataset, split, challenger)
     verdict = compare(new, old, settings.gate)
     notes = _notes(challenger, champion, dataset)
     return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)
