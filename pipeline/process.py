@@ -12,6 +12,7 @@ from pipeline.cluster.shared_folder import check_sink
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
+from pipeline.notes import dataset_notes
 from pipeline.run import check_written, describe_run
 from pipeline.settings import Settings
 from transforms.clean import clean, rejected_schema
@@ -38,6 +39,8 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
         check_written(staged, origin, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)
         manifest["label"] = label.as_json()
+        if staged.stats.sample is not None:
+            manifest["notes"] = dataset_notes(staged.stats.sample, contract, label)
         staged.publish(manifest)
     return manifest
 

@@ -51,8 +51,8 @@ class Registry:
         return self._store.uri
 
     def check_writable(self) -> None:
-        """Make the folder, and raise RegistryError if nothing could be published there: before a long training."""
-        self._store.make()
+        """Raise RegistryError or UsageError if nothing could be published here: for a look before a long training."""
+        self._store.check_writable()
 
     def publish(self, folder: Path, name: str) -> str:
         """Add the model in a folder (`write_artifact`) and return its version.

@@ -19,7 +19,7 @@ def difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
     ):
         return f"they have different contracts ({_contract(new)} and {_contract(old)})"
     if new["label"] != old["label"]:
-        return f"they have different bins or labels ({_label(new)} and {_label(old)})"
+        return f"they have different bins or labels ({describe_label(new['label'])}; {describe_label(old['label'])})"
     for name, known in new["vocabulary"].items():
         before = old["vocabulary"].get(name, {})
         if known and before and not known.keys() & before.keys():
@@ -41,7 +41,12 @@ def _contract(model: Mapping[str, Any]) -> str:
     return f"{model['contract']['name']} {model['contract']['version']}"
 
 
-def _label(model: Mapping[str, Any]) -> str:
-    label = model["label"]
+def describe_label(label: Mapping[str, Any]) -> str:
+    """A label's JSON in words.
+
+    >>> describe_label({"kind": "bands", "bins": [90.0, 180.0], "labels": ["Low", "Mid", "High"], "minimum": 10.0})
+    'Low, Mid, High at 90, 180, minimum 10'
+    """
     bounds = f" at {', '.join(f'{bound:g}' for bound in label['bins'])}" if "bins" in label else ""
-    return f"{', '.join(label['labels'])}{bounds}"
+    minimum = f", minimum {label['minimum']:g}" if label.get("minimum") is not None else ""
+    return f"{', '.join(label['labels'])}{bounds}{minimum}"

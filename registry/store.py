@@ -45,14 +45,18 @@ class Store:
             _check_cloud(uri)
 
     def make(self) -> None:
-        """Create the folder if it is a local one; a bucket must exist.
-
-        Raises RegistryUsageError for a file system without hard links.
-        """
+        """Create the folder if it is a local one; a bucket must exist."""
         with self._errors("written"):
             self._open(create=True)
-            if self.local is not None:
-                _check_hard_links(self.local)
+
+    def check_writable(self) -> None:
+        """Raise RegistryError or UsageError for a folder that can't be written, or a bucket that can't be listed."""
+        if self.local is None:
+            self.folders()
+            return
+        check_outlives_job(self.local, self.uri)
+        with self._errors("written"):
+            _check_hard_links(next(path for path in (self.local, *self.local.parents) if path.is_dir()))
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, or None if it does not exist."""

@@ -199,9 +199,13 @@ def train(
         )
     from pipeline.cli import render
 
+    rows = result["rows"]
+    measured = f"trained on {rows['training']:,} rows, measured on {rows['measured']:,} that were held out"
     message = f"{result['model']} is in {settings.registry}\nReport: {result['report']}"
+    metrics = {result["model"]: result["metrics"]} | {other["ref"]: other["metrics"] for other in result["comparison"]}
     steps = render.render_next_steps(f"nightprice promote {result['model']} --if-better{_registry_option(registry)}")
-    run.screen.result(result, render.render_metrics({result["model"]: result["metrics"]}), message, steps)
+    notes = render.render_notes(result["notes"])
+    run.screen.result(result, render.render_metrics(metrics), measured, *notes, message, steps)
 
 
 @command(f"nightprice evaluate --model {NAME}@champion --data dataset")
@@ -322,7 +326,8 @@ def _gate(
 
     decision = decide(registered.load(challenger), registered.load(champion) if champion else None, settings, data)
     if not decision.promote:
-        raise GateRefused(f"{challenger} was not promoted: {decision.reason}. {champion} stays in force.")
+        stays = f"{champion} stays in force" if champion else "If it is to be used nevertheless, leave --if-better out"
+        raise GateRefused(f"{challenger} was not promoted: {decision.reason}. {stays}.")
     return decision.reason
 
 

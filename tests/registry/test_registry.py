@@ -235,11 +235,11 @@ def test_promoting_what_is_in_force_changes_nothing(registry: Registry, publish:
 
 
 OTHER_BINS = CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json()
-ANOTHER = {
+ANOTHER: dict[str, Any] = {
     "they share no neighbourhood: the one knows Kadıköy": {
         "vocabulary": {**VOCABULARY, "neighbourhood": {"Kadıköy": 1}}
     },
-    "they have different bins or labels (Low, Mid, High, Lux at 50, 60, 70 and": {"label": OTHER_BINS},
+    "they have different bins or labels (Low, Mid, High, Lux at 50, 60, 70, minimum 10; Low": {"label": OTHER_BINS},
     "they have different contracts (listing-price 99 and": {"contract": {**CONTRACT.ref, "version": 99}},
 }
 

@@ -57,13 +57,13 @@ def test_a_file_system_without_hard_links_is_said_before_the_training(
 
     with pytest.raises(UsageError, match=r"its file system has no hard links \(Operation not permitted\)\. Choose"):
         Registry(str(tmp_path / "models")).check_writable()
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
     Registry(str(tmp_path / "models")).check_writable()
 
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_a_registry_that_is_not_there(tmp_path: Path) -> None:

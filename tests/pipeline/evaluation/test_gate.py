@@ -79,6 +79,17 @@ def test_the_first_model_is_promoted(tmp_path: Path) -> None:
     assert "no champion yet" in decision.reason
 
 
+@pytest.mark.parametrize(("accuracy", "promote"), [(0.52, True), (0.5, False), (0.4, False)])
+def test_the_first_model_must_beat_the_majority(tmp_path: Path, accuracy: float, promote: bool) -> None:
+    majority = {"label": "Mid", "accuracy": 0.5, "macro_f1": 0.2}
+    found = {"rows": 900, "metrics": {"accuracy": accuracy}, "majority": majority}
+
+    decision = decide(model(tmp_path, FIRST, 0, "nowhere", evaluation=found), None, Settings())
+
+    assert decision.promote is promote
+    assert f'accuracy {accuracy:.4f} against 0.5000 of always answering "Mid", on 900 holdout rows' in decision.reason
+
+
 def test_the_champion_does_not_replace_itself(tmp_path: Path) -> None:
     champion = model(tmp_path, FIRST, 0, "nowhere")
     assert not decide(champion, champion, Settings()).promote
