@@ -8,9 +8,11 @@ import pyarrow as pa
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
+from pipeline.notes import dataset_notes
 from pipeline.run import check_written, describe_run
 from pipeline.settings import Settings
 from transforms.clean import clean, rejected_schema
@@ -27,6 +29,7 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     started = datetime.now(UTC)
     origin, target = parse_address(source), parse_address(sink)
     check_apart(origin, target)
+    check_sink(target)
     contract = settings.load_contract()
     label = settings.label(contract)
     raw = read(origin, contract.choose_columns)
@@ -37,6 +40,8 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
         check_written(staged, origin, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)
         manifest["label"] = label.as_json()
+        if staged.stats.sample is not None:
+            manifest["notes"] = dataset_notes(staged.stats.sample, contract, label)
         staged.publish(manifest)
     return manifest
 
