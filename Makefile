@@ -26,7 +26,7 @@ airflow: .venv-airflow/installed  ## make the virtual environment .venv-airflow 
 demo: install  ## the whole main job on 40,000 generated listings, in about a minute
 	@$(BIN)/nightprice demo
 
-demo-flights: install  ## the same on another problem, 40,000 real flights, in about two minutes (examples/flights)
+demo-flights: install  ## the same on another problem, 40,000 real flights, in a few minutes (examples/flights)
 	@examples/flights/demo.sh
 
 check: install  ## the inner loop, under a minute: style, types, and the tests that start no Ray, server, browser or command

@@ -101,7 +101,8 @@ def _field(column: str, reader: str, texts: Sequence[str], options: str = "") ->
     """The source of a field, below what its texts are; numbers get a generous range."""
     values = _values(reader, texts)
     if reader == "text":
-        seen = f"{len(set(values)):,} different: {_texts(sorted(set(values))[:3])}"
+        different = sorted(set(values))
+        seen = f"{len(different):,} different: {_texts(different if len(different) <= CLASSES else different[:3])}"
     else:
         seen = f"from {min(values)} to {max(values)}"
         bound = 10 ** len(f"{max(map(abs, values)):.0f}")
