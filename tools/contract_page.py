@@ -59,8 +59,8 @@ def _fields(contract: Contract) -> Iterator[str]:
     yield "## Fields"
     yield ""
     words = ", ".join(f"`{word}`" for word in DEFAULT_MISSING_VALUES)
-    yield "Where a field has two raw columns, the first that is not blank in a row counts. In every source, blank is also"
-    yield f"what R, pandas and databases write for nothing, case aside: {words}"
+    yield "Where a field has two raw columns, the first that is not blank in a row counts. In every source, blank is"
+    yield f"also what R, pandas and databases write for nothing, case aside: {words}"
     yield "(setting `missing_values`; if a place is really called None, list the others only). What the contract"
     yield "allows is never blank. Over HTTP a missing value is `null`; these words are texts there."
     yield ""
