@@ -113,7 +113,7 @@ def generate(
     run.screen.result(result, message, render.render_next_steps(f"nightprice process --source {out} --sink dataset"))
 
 
-@command("nightprice init car-price --from cars.csv --target price --key vin")
+@command("nightprice init consumption --from cars.csv --target litres --key vin")
 def init(
     run: Run,
     *,
