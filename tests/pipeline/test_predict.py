@@ -132,7 +132,7 @@ def test_a_block_that_kills_every_actor_is_an_error_and_not_tried_for_ever(
     tries = tmp_path / "tries"
 
     class Deadly:
-        def __init__(self, files: Any) -> None: ...
+        def __init__(self, **_: Any) -> None: ...
 
         def __call__(self, raw: pa.Table) -> pa.Table:
             with tries.open("a") as file:
