@@ -57,7 +57,7 @@ def test_ids_come_from_a_file_with_or_without_heading(tmp_path: Path, text: str)
         (b"id\n17\n1e3\n", '"1e3" in line 3'),
         (b"id,price\n", '"id,price" in line 1'),
         (b"9223372036854775808\n", "in line 1"),
-        (b"\xff\xfe\x00", "no text"),
+        (b"\xff\xfe\x00", "not a text file"),
     ],
 )
 def test_a_bad_file_is_one_clear_error(tmp_path: Path, content: bytes | None, said: str) -> None:
