@@ -4,13 +4,12 @@ python deploy/submit.py process --source s3://bucket/raw --sink s3://bucket/data
 python deploy/submit.py --id retrain-2026-48 train --data s3://bucket/dataset --registry s3://bucket/models --workers 4
 
 Needs nothing but `ray[default]` in the cluster's version. Exit codes: those of `nightprice` (0 done, 1 failed, 2
-wrong usage,
-3 refused by a gate). An id that the cluster knows is followed, not started twice: a schedule may try again with the
-same id.
+wrong usage, 3 refused by a gate). An id that the cluster knows is followed, not started twice: a schedule may try
+again with the same id.
 """
 
 import argparse
-import json
+import asyncio
 import os
 import shlex
 import subprocess
@@ -25,7 +24,6 @@ from uuid import uuid4
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 ROOT = Path(__file__).resolve().parents[1]
-RAY = str(Path(sys.executable).with_name("ray"))
 STEPS = ("process", "train", "evaluate", "promote", "predict")
 ADDRESS = "http://127.0.0.1:8265"
 
@@ -35,25 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     # To Ray these variables count for more than an address that is given: the job would go to another cluster.
     os.environ["RAY_API_SERVER_ADDRESS"] = options.address
+    problem = "takes no jobs"
     try:
         client = JobSubmissionClient(options.address)
-        known = find(client, options.id)
-    except Exception as error:  # of Ray, of requests: all of them are one sentence for an operator
-        print(f"Error: {options.address} takes no jobs: {first_line(error)} {advice(error)}", file=sys.stderr)
-        return 1
-    line = follow_line(options) if known else submit_line(options)
-    print("+", shlex.join(line), file=sys.stderr, flush=True)
-    submitted = subprocess.run(line, cwd=ROOT, check=False).returncode
-    try:
+        if find(client, options.id) is None:
+            print(f"Submitting {options.id} to {options.address}", file=sys.stderr, flush=True)
+            client.submit_job(**request(options))
+        problem = f"does not say what became of {options.id}"
+        asyncio.run(show_log(client, options.id))
         job = find(client, options.id)
-    except Exception as error:  # the head is gone, or begins anew
+    except KeyboardInterrupt:
         print(
-            f"Error: {options.address} does not say what became of {options.id}: {first_line(error)} {advice(error)}",
-            file=sys.stderr,
+            f"{options.id} goes on. Follow it with --id {options.id}, or end it with `ray job stop`.", file=sys.stderr
         )
-        return submitted or 1
-    if job is None:
-        return submitted or 1
+        return 130
+    except Exception as error:  # of Ray, of requests: all of them are one sentence for an operator
+        print(f"Error: {options.address} {problem}: {reason(error)} {advice(error)}", file=sys.stderr)
+        return 1
+    if job is None:  # the head began anew
+        print(f"Error: {options.address} does not know {options.id} any more.", file=sys.stderr)
+        return 1
     print(f"{options.id}: {job.status}. {job.message or ''}".rstrip(), file=sys.stderr)
     return exit_code(job)
 
@@ -87,18 +86,21 @@ def find(client: JobSubmissionClient, submission_id: str) -> JobDetails | None:
     return next((job for job in client.list_jobs() if job.submission_id == submission_id), None)
 
 
-def submit_line(options: argparse.Namespace) -> list[str]:
-    """The command that starts the step."""
-    line = [RAY, "job", "submit", "--address", options.address, "--submission-id", options.id]
-    line += ["--metadata-json", json.dumps(metadata(options)), "--runtime-env-json", json.dumps(runtime_env())]
-    if not options.in_image:
-        line += ["--working-dir", "."]
-    return [*line, "--", "python", "-m", "pipeline", options.step, *options.rest, "--json"]
+def request(options: argparse.Namespace) -> dict[str, Any]:
+    """What starts the step: the arguments of `JobSubmissionClient.submit_job`."""
+    code = {} if options.in_image else {"working_dir": str(ROOT)}
+    return {
+        "entrypoint": shlex.join(["python", "-m", "pipeline", options.step, *options.rest, "--json"]),
+        "submission_id": options.id,
+        "runtime_env": {**code, **runtime_env()},
+        "metadata": metadata(options),
+    }
 
 
-def follow_line(options: argparse.Namespace) -> list[str]:
-    """The command that shows the log of a job to its end."""
-    return [RAY, "job", "logs", "--follow", "--address", options.address, options.id]
+async def show_log(client: JobSubmissionClient, submission_id: str) -> None:
+    """Print what the job prints, to its end."""
+    async for part in client.tail_job_logs(submission_id):
+        print(part, end="", flush=True)
 
 
 def metadata(options: argparse.Namespace) -> dict[str, str]:
@@ -107,7 +109,15 @@ def metadata(options: argparse.Namespace) -> dict[str, str]:
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     code = "of the image" if options.in_image else commit.stdout.strip() or "unknown"
-    return {"job_name": f"nightprice {options.step}", "step": options.step, "code": code, "submitted_by": getuser()}
+    return {"job_name": f"nightprice {options.step}", "step": options.step, "code": code, "submitted_by": user()}
+
+
+def user() -> str:
+    """Who submits, by name; by number where the number has no name, as in many containers."""
+    try:
+        return getuser()
+    except (KeyError, OSError):  # before Python 3.13, and since
+        return str(os.getuid())
 
 
 def runtime_env() -> dict[str, Any]:
@@ -124,15 +134,23 @@ def exit_code(job: JobDetails) -> int:
     return code if code is not None and code > 0 else 1
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error that may bring a whole page."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def reason(error: Exception) -> str:
+    """One line of an error that may bring a whole page: of a trace the last, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")] or [type(error).__name__]
+    return lines[-1] if "Traceback" in lines[0] else lines[0]
 
 
 def advice(error: Exception) -> str:
     """What to do."""
     if "oken" in str(error) or "Authentication" in type(error).__name__:
-        return "Set RAY_AUTH_MODE=token, and bring the cluster's token to ~/.ray/auth_token or RAY_AUTH_TOKEN."
+        return (
+            "Set RAY_AUTH_MODE=token, and bring the cluster's token to ~/.ray/auth_token or RAY_AUTH_TOKEN; for a "
+            "cluster without one set RAY_AUTH_MODE=disabled."
+        )
+    if "status code 413" in str(error):
+        return f"Move what is no code, such as data, out of {ROOT} or name it in .gitignore, or use --in-image."
+    if "agent" in str(error):
+        return "The head is starting, or its dashboard agent has failed (dashboard_agent.log there). Try again."
     return "Is the cluster up, and its dashboard forwarded to this machine (`ray dashboard cluster.yaml`)?"
 
 

@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from nightprice.errors import UsageError
 
@@ -25,13 +26,25 @@ class Address:
     display: str
     """Without what may be secret: for messages, logs and manifests."""
     parts: SplitResult = field(compare=False)
-    """The parts of a URL; of a path, all of it is `parts.path`. They may hold a secret, too."""
+    """The parts of a URL; of a path or a file: URL, the path is `parts.path`. They may hold a secret, too."""
 
     def __str__(self) -> str:
         return self.display
 
     def __repr__(self) -> str:
         return f"Address({self.display!r})"
+
+    @property
+    def local(self) -> Path | None:
+        """The absolute path of a file or folder of this machine; None for what lies elsewhere.
+
+        >>> parse_address("file:///data/my%20rows").local, parse_address("sqlite:////data/x.db?table=rows").local
+        (PosixPath('/data/my rows'), PosixPath('/data/x.db'))
+        """
+        if self.scheme == "file":
+            return Path(self.parts.path).expanduser().absolute()
+        # As everywhere for SQLite: three slashes begin a relative path, four an absolute one.
+        return Path(unquote(self.parts.path)[1:]).absolute() if self.scheme == "sqlite" else None
 
     def child(self, path: str) -> "Address":
         """The address of what lies below this one; a query stays at the end.
@@ -64,8 +77,18 @@ def parse_address(text: str) -> Address:
             f'"{_without_secrets(text)}" is not an address: {error}. Write it as in docs/stores.md.'
         ) from error
     if len(parts.scheme) < 2 or parts.scheme == "file":
-        return Address(text, "file", text, SplitResult("file", "", text.removeprefix("file://"), "", ""))
+        return Address(text, "file", text, SplitResult("file", "", _path(text), "", ""))
     return Address(text, parts.scheme, _display(text, parts), parts)
+
+
+def _path(text: str) -> str:
+    """A path as it stands; of a file: URL, its path decoded."""
+    if not text.lower().startswith("file:"):
+        return text
+    host, slash, path = text[len("file:") :].removeprefix("//").partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise UsageError(f'"{text}" is not a file of this machine. Write file:///absolute/path.')
+    return unquote(f"/{path}")
 
 
 def _display(text: str, parts: SplitResult) -> str:

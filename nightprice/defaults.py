@@ -12,3 +12,9 @@ DEFAULT_REGISTRY = "./nightprice-registry"
 """Where models are kept if no registry is named."""
 DEFAULT_CACHE_DIR = Path(platformdirs.user_cache_dir("nightprice"))
 """Downloads, and models fetched from a registry."""
+
+DEFAULT_MISSING_VALUES = (
+    *("NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "NaT"),
+    *("NULL", "(null)", "<null>", "[null]", "\\N", "None", "nil", "undefined"),
+)
+"""What R, pandas, databases and spreadsheets write for nothing; case and surrounding blanks do not count."""

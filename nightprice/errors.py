@@ -1,7 +1,8 @@
 """Every error that this project raises for people to read has one base class:
 
     NightpriceError                 exit code 1: something a person can fix
-    ├── UsageError                  2: wrong arguments, settings or options
+    ├── UsageError                  2: wrong arguments, settings or options; AddressError (pipeline.io) and
+    │                               RegistryUsageError are of this kind as well as of their own
     ├── ContractError               data, or a model, that does not fit the contract as a whole
     ├── UnknownValueError           a category that a model has not learned
     ├── GateRefused                 3: (pipeline.errors) a gate refused; nothing live has changed

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from nightprice.errors import NightpriceError, first_line
+from nightprice.errors import NightpriceError, UsageError, first_line
 
 
 def connect(**local: Any) -> None:
@@ -81,13 +81,13 @@ def check_answers(address: str, seconds: float = 3.0) -> None:
 def _host_and_port(address: str) -> tuple[str | None, int | None]:
     parts = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     if parts.scheme in ("http", "https"):
-        raise NightpriceError(
+        raise UsageError(
             f"RAY_ADDRESS={address} is the address of the dashboard, which only `ray job submit` uses. Set it to "
             "HOST:6379 of the head node."
         )
     try:
         return parts.hostname, parts.port
     except ValueError as error:
-        raise NightpriceError(
+        raise UsageError(
             f"RAY_ADDRESS={address} is not an address: {error}. Write HOST:PORT, as in 10.0.0.5:6379."
         ) from error

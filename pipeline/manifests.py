@@ -37,6 +37,8 @@ class DatasetManifest(TypedDict):
     """How many rows were rejected for each `field:problem`; a row may have several."""
     warnings: dict[str, int]
     """How many accepted rows have each `field:problem`."""
+    notes: NotRequired[list[str]]
+    """What is strange in the accepted rows as a whole, in a sentence each."""
     sources: list[SourceDescription]
     contract: ContractRef
     label: NotRequired[dict[str, Any]]

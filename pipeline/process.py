@@ -8,9 +8,11 @@ import pyarrow as pa
 from nightprice.address import parse_address
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
+from pipeline.notes import dataset_notes
 from pipeline.run import check_written, describe_run
 from pipeline.settings import Settings
 from transforms.clean import clean, rejected_schema
@@ -27,22 +29,26 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     started = datetime.now(UTC)
     origin, target = parse_address(source), parse_address(sink)
     check_apart(origin, target)
+    check_sink(target)
     contract = settings.load_contract()
     label = settings.label(contract)
     raw = read(origin, contract.choose_columns)
-    cleaned = map_tables(raw.rows, partial(clean_block, contract=contract, label=label))
+    block = partial(clean_block, contract=contract, label=label, missing_values=settings.missing_values)
+    cleaned = map_tables(raw.rows, block)
     cleaned.set_name("process")
     with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
         check_written(staged, origin, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)
         manifest["label"] = label.as_json()
+        if staged.stats.sample is not None:
+            manifest["notes"] = dataset_notes(staged.stats.sample, contract, label)
         staged.publish(manifest)
     return manifest
 
 
-def clean_block(raw: pa.Table, contract: Contract, label: Label) -> pa.Table:
+def clean_block(raw: pa.Table, contract: Contract, label: Label, missing_values: tuple[str, ...]) -> pa.Table:
     """One block of raw rows as a tagged table."""
-    cleaned = clean(raw, contract, label)
+    cleaned = clean(raw, contract, label, missing_values=missing_values)
     if len(cleaned.accepted) + len(cleaned.rejected) != len(raw):
         raise AssertionError(
             f"{len(raw)} rows became {len(cleaned.accepted)} accepted and {len(cleaned.rejected)} rejected"

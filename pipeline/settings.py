@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from nightprice.defaults import DEFAULT_CACHE_DIR, DEFAULT_CONTRACT, DEFAULT_REGISTRY
+from nightprice.defaults import DEFAULT_CACHE_DIR, DEFAULT_CONTRACT, DEFAULT_MISSING_VALUES, DEFAULT_REGISTRY
 from nightprice.errors import ContractError, UsageError
 from nightprice.settings import LayeredSettings, load, split_list
 
@@ -109,6 +109,10 @@ class Settings(LayeredSettings):
         None, description="A record with a lower target is rejected. None: the contract's minimum."
     )
     max_rejected: Share = Field(0.2, description="`process` fails if a larger share of the rows is rejected.")
+    missing_values: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)] = Field(
+        DEFAULT_MISSING_VALUES,
+        description="Raw texts that mean nothing, case aside. If a place is really called None, list the others only.",
+    )
     holdout_share: float = Field(
         0.15, gt=0, lt=1, description="Share of records, by a stable hash of the key, that training never sees."
     )

@@ -66,6 +66,8 @@ class Evaluation(TypedDict):
     calibration: list[CalibrationBin]
     segments: dict[str, list[SegmentAccuracy]]
     majority: Majority
+    notes: NotRequired[list[str]]
+    """What is thin or strange about these figures, in a sentence each."""
 
 
 class Comparison(TypedDict):
@@ -106,6 +108,8 @@ class ModelDescription(TypedDict):
     ray_job_id: NotRequired[str]
     evaluation: NotRequired[Evaluation]
     comparison: NotRequired[list[Comparison]]
+    notes: NotRequired[list[str]]
+    """What is thin or strange in the training rows and the evaluation, in a sentence each."""
 
 
 class ModelManifest(ModelDescription):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nightprice.defaults import DEFAULT_CONTRACT_NAME
 from registry import CHAMPION
-from registry.errors import RegistryError
+from registry.errors import RegistryUsageError
 
 LATEST = "latest"
 """The selector of the newest version. It is not an alias: nobody sets it."""
@@ -35,10 +35,10 @@ class ModelRef:
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """Read NAME@SELECTOR. Raises RegistryError for anything else."""
+        """Read NAME@SELECTOR. Raises RegistryUsageError for anything else."""
         match = _REFERENCE.fullmatch(text)
         if match is None:
-            raise RegistryError(f'"{text}" is not a model reference. Write {SYNTAX}.')
+            raise RegistryUsageError(f'"{text}" is not a model reference. Write {SYNTAX}.')
         return cls(*match.groups())
 
     @property
@@ -68,7 +68,7 @@ def is_reference(text: str) -> bool:
 
 
 def version_path(name: str, version: str) -> str:
-    """The folder of a version in a registry. Raises RegistryError for a text that can't be its name.
+    """The folder of a version in a registry. Raises RegistryUsageError for a text that can't be its name.
 
     >>> version_path("example", "20260101")
     'example/versions/20260101'
@@ -79,7 +79,7 @@ def version_path(name: str, version: str) -> str:
 
 
 def alias_path(name: str, alias: str) -> str:
-    """The folder of an alias in a registry. Raises RegistryError for a text that can't be its name.
+    """The folder of an alias in a registry. Raises RegistryUsageError for a text that can't be its name.
 
     >>> alias_path("example", "champion")
     'example/aliases/champion'
@@ -91,4 +91,6 @@ def alias_path(name: str, alias: str) -> str:
 
 def _check(pattern: re.Pattern[str], text: str, what: str, first: str) -> None:
     if not pattern.fullmatch(text):
-        raise RegistryError(f'"{text}" can\'t name {what}. Start with {first}, then letters, digits, ".", "_" and "-".')
+        raise RegistryUsageError(
+            f'"{text}" can\'t name {what}. Start with {first}, then letters, digits, ".", "_" and "-".'
+        )

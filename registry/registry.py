@@ -18,9 +18,10 @@ from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
 from registry.cache import load_cached
-from registry.errors import ConflictError, RegistryError
+from registry.errors import ArtifactError, ConflictError, RegistryError, RegistryUsageError
 from registry.manifest import ModelManifest, VersionSummary, summary_of
 from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, version_path
+from registry.replacement import difference
 from registry.store import Store
 
 
@@ -49,6 +50,10 @@ class Registry:
     def uri(self) -> str:
         return self._store.uri
 
+    def check_writable(self) -> None:
+        """Raise RegistryError or UsageError if nothing could be published here: for a look before a long training."""
+        self._store.check_writable()
+
     def publish(self, folder: Path, name: str) -> str:
         """Add the model in a folder (`write_artifact`) and return its version.
 
@@ -60,7 +65,7 @@ class Registry:
         """
         artifact = load_artifact(folder)
         if artifact.name != name:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'{folder} holds the model "{artifact.name}", not "{name}". Publish it under its own name.'
             )
         path = version_path(name, artifact.version)
@@ -170,13 +175,40 @@ class Registry:
             raise self._unknown_alias_error(name, alias)
         return records
 
+    def check_replacement(self, name: str, version: str, alias: str) -> None:
+        """Raise RegistryUsageError if callers of an alias would be surprised by a version: it has another contract,
+        other bins or labels, or knows none of the places (or other texts) that the version in force knows.
+        """
+        current = self.current(name, alias)
+        if current is None or current.version == version:
+            return
+        try:
+            before = self.manifest(f"{name}@{current.version}")
+        except (ArtifactError, RegistryUsageError):
+            return  # deleted or broken: nobody can be using it
+        if problem := difference(self.manifest(f"{name}@{version}"), before):
+            raise RegistryUsageError(
+                f"{name}@{version} can't silently take the place of {current.version} as {alias}: {problem}. If it is "
+                "for other data, train it under a model_name of its own; if all callers expect the change, promote it "
+                "with --force (in Python: force=True)."
+            )
+
     def promote(
-        self, name: str, version: str, alias: str, reason: str, who: str | None = None, *, expected: int | None = None
+        self,
+        name: str,
+        version: str,
+        alias: str,
+        reason: str,
+        who: str | None = None,
+        *,
+        expected: int | None = None,
+        force: bool = False,
     ) -> AliasRecord:
         """Let an alias name a version, and return the new record, or the record in force if it names that version.
 
         The version is loaded first: one that does not pass its checks is not promoted. `version` may be another alias,
         or "latest". `expected` is the number of the record that the decision rests on (0: there was none).
+        Without `force`, raises as `check_replacement`.
         Raises ConflictError if the alias changed meanwhile: of two promotions at once, one wins and one gets this.
 
         >>> record = registry.promote("example", "latest", "champion", "more accurate")
@@ -184,7 +216,7 @@ class Registry:
         (2, '2', '1')
         """
         if alias == LATEST:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'"{LATEST}" can\'t be set: it always names the newest version of a model. Choose another alias.'
             )
         _, version = self.resolve(f"{name}@{version}")
@@ -194,6 +226,8 @@ class Registry:
             raise aliases.conflict_error(self._store.where(alias_path(name, alias)), current)
         if current and current.version == version:
             return current
+        if not force:
+            self.check_replacement(name, version, alias)
         self.load(f"{name}@{version}")
         path = alias_path(name, alias)
         return aliases.append(self._store, path, current, version=version, action=aliases.PROMOTE, why=reason, who=who)
@@ -213,7 +247,7 @@ class Registry:
         records = self.history(name, alias)
         target = aliases.rollback_target(records)
         if target is None:
-            raise RegistryError(
+            raise RegistryUsageError(
                 f"{name}@{alias} can't be rolled back: {records[0].version} is the first version it named. Promote "
                 "another one instead."
             )
@@ -231,7 +265,7 @@ class Registry:
     def _load_folder(self, ref: str, threads: int) -> Artifact:
         folder = Path(ref).expanduser()
         if not folder.is_dir():
-            raise RegistryError(f'"{ref}" is neither a folder nor {SYNTAX}.')
+            raise RegistryUsageError(f'"{ref}" is neither a folder nor {SYNTAX}.')
         return load_artifact(folder, threads)
 
     def _read_manifest(self, name: str, version: str) -> ModelManifest | None:
@@ -268,7 +302,7 @@ class Registry:
         if name in known:
             raise RegistryError(f'{self.uri} has no completely published version of "{name}". Train it again.')
         listed = f"It holds {', '.join(known)}." if known else "It is empty: train a model into it first."
-        raise RegistryError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
+        raise RegistryUsageError(f'{self.uri} holds no model "{name}".{closest(name, known)} {listed}')
 
     def _is_published(self, name: str, version: str) -> bool:
         """Completely: the manifest is written last."""
@@ -277,12 +311,12 @@ class Registry:
     def _require_version(self, name: str, version: str) -> None:
         if not self._is_published(name, version):
             known = self._version_names(name)
-            raise RegistryError(
+            raise RegistryUsageError(
                 f'"{name}" has no version "{version}".{closest(version, known)} Newest: {", ".join(known[:-6:-1])}.'
             )
 
-    def _unknown_alias_error(self, name: str, alias: str) -> RegistryError:
+    def _unknown_alias_error(self, name: str, alias: str) -> RegistryUsageError:
         self._version_names(name)
         known = list(self.aliases(name))
         listed = f"It has {', '.join(known)}." if known else "It has none yet: promote a version first."
-        return RegistryError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')
+        return RegistryUsageError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')

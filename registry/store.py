@@ -4,20 +4,24 @@ Credentials come from the environment or the machine's role: AWS_ACCESS_KEY_ID a
 GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY. Profiles in ~/.aws are not read.
 """
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from nightprice.address import parse_address
 from nightprice.errors import closest
-from registry.errors import RegistryError, UnreachableError
+from nightprice.job_folder import check_outlives_job
+from registry.errors import MissingRegistryError, RegistryError, RegistryUsageError, UnreachableError
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
 # A store that accepts a request and never responds must become an error: a read fails within 30 s, a write within 60 s.
@@ -44,6 +48,15 @@ class Store:
         """Create the folder if it is a local one; a bucket must exist."""
         with self._errors("written"):
             self._open(create=True)
+
+    def check_writable(self) -> None:
+        """Raise RegistryError or UsageError for a folder that can't be written, or a bucket that can't be listed."""
+        if self.local is None:
+            self.folders()
+            return
+        check_outlives_job(self.local, self.uri)
+        with self._errors("written"):
+            _check_hard_links(next(path for path in (self.local, *self.local.parents) if path.is_dir()))
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, or None if it does not exist."""
@@ -89,9 +102,13 @@ class Store:
         if self.local is None:
             return self._writer if create else self._reader
         if self.local.exists() and not self.local.is_dir():
-            raise RegistryError(f"{self.local} is a file, so it can't be a registry. Choose a folder with --registry.")
-        if not create and not self.local.exists():
-            raise UnreachableError(
+            raise RegistryUsageError(
+                f"{self.local} is a file, so it can't be a registry. Choose a folder with --registry."
+            )
+        if create:
+            check_outlives_job(self.local, self.uri)
+        elif not self.local.exists():
+            raise MissingRegistryError(
                 f"There is no registry at {self.local}. Train a model into it first, or choose another one with "
                 "--registry."
             )
@@ -134,27 +151,42 @@ class Store:
 
     def _refuse_missing_bucket(self, error: Exception) -> None:
         if "NoSuchBucket" in str(error):
-            raise RegistryError(
+            raise RegistryUsageError(
                 f"{self.uri}: the bucket does not exist. Create it, or choose another registry with --registry."
             ) from error
 
 
+def _check_hard_links(folder: Path) -> None:
+    """By a hard link a file appears whole, and only if none of its name exists; some mounts of buckets and shares have
+    none.
+    """
+    # A file, not a folder: every folder here is a model to readers.
+    with tempfile.NamedTemporaryFile(prefix=".probe-", dir=folder) as probe:
+        link = Path(f"{probe.name}.link")
+        try:
+            os.link(probe.name, link)
+            link.unlink()
+        except OSError as error:
+            raise RegistryUsageError(
+                f"{folder} can't be a registry: its file system has no hard links ({error.strerror}). Choose a folder "
+                "on a local disk or NFS, or a bucket."
+            ) from error
+
+
 def _local_path(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(uri).expanduser().absolute() if len(parts.scheme) < 2 else None
+    address = parse_address(uri)
+    return address.local if address.scheme == "file" else None
 
 
 def _check_cloud(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme not in _CLOUD:
-        raise RegistryError(
+        raise RegistryUsageError(
             f'"{uri}" can\'t be a registry: unknown scheme "{parts.scheme}".{closest(parts.scheme, _CLOUD)} '
             f"Use a folder, or an address that starts with {', '.join(f'{name}://' for name in _CLOUD)}."
         )
     if not parts.netloc:
-        raise RegistryError(f'"{uri}" has no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
+        raise RegistryUsageError(f'"{uri}" has no bucket. Write {parts.scheme}://BUCKET/FOLDER.')
 
 
 def _is_about_rights(error: Exception) -> bool:

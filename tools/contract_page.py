@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 
-from nightprice.defaults import DEFAULT_CONTRACT
+from nightprice.defaults import DEFAULT_CONTRACT, DEFAULT_MISSING_VALUES
 from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REASONS, SOURCE_FILE
 from transforms.contract import (
     BELOW_MINIMUM,
@@ -58,7 +58,11 @@ def _lines(contract: Contract) -> Iterator[str]:
 def _fields(contract: Contract) -> Iterator[str]:
     yield "## Fields"
     yield ""
-    yield "Where a field has two raw columns, the first that is not blank in a row counts."
+    words = ", ".join(f"`{word}`" for word in DEFAULT_MISSING_VALUES)
+    yield "Where a field has two raw columns, the first that is not blank in a row counts. In every source, blank is"
+    yield f"also what R, pandas and databases write for nothing, case aside: {words}"
+    yield "(setting `missing_values`; if a place is really called None, list the others only). What the contract"
+    yield "allows is never blank. Over HTTP a missing value is `null`; these words are texts there."
     yield ""
     yield "| field | raw column | type | allowed | required | meaning |"
     yield "|---|---|---|---|---|---|"
@@ -105,8 +109,10 @@ def _lists(contract: Contract) -> Iterator[str]:
     for column in contract.lists:
         yield f"## What is read from `{column.name}`"
         yield ""
-        yield f"{column.description} A field is true if any item of the list matches, false without a list."
+        yield f"{column.description} A field is true if any item of the list matches, false without a list, and missing"
+        yield f"if the list can't be read (warning `{column.name}:{UNPARSEABLE}`)."
         yield ""
+        yield from _function(column.parse, "How the list is read")
         for item in contract.list_fields(column.name):
             pattern = _PATTERNS.get(column.name, {}).get(item.name)
             yield f"- `{item.name}`: " + (f"`{pattern}` (the whole item, case aside)" if pattern else item.description)

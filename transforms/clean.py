@@ -1,15 +1,16 @@
 """Raw tables in; accepted rows, rejected rows with their reasons, and warnings out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.contract import UNKNOWN, UNPARSEABLE, Contract, Field, Label
+from nightprice.defaults import DEFAULT_MISSING_VALUES
+from transforms.contract import UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
 from transforms.encode import Encoder, Mask
 from transforms.lift import ListMatcher, distinct, lift
 
@@ -22,6 +23,9 @@ INVALID_ROW_REASON = "row:invalid"
 REASONS_TYPE = pa.list_(pa.string())
 # Between the texts of a joined field; no text of a table holds it.
 _JOINER = "\x1f"
+
+Words = frozenset[str]
+"""Texts that mean nothing, in the form that `is_blank` compares."""
 
 Marked = list[tuple[str, Mask]]
 """For each `field:problem` the rows that have it."""
@@ -44,25 +48,51 @@ def rejected_schema(contract: Contract) -> pa.Schema:
     return pa.schema([*texts, pa.field(REASONS, REASONS_TYPE)])
 
 
+@lru_cache(maxsize=16)
+def words_for_nothing(missing_values: Collection[str]) -> Words:
+    """The setting `missing_values`, a tuple, as `is_blank` takes it.
+
+    >>> words = words_for_nothing(("NA", "None"))
+    >>> is_blank(" none ", words), is_blank("Nan", words), is_blank(" ", words)
+    (True, False, True)
+    """
+    return frozenset(_folded(value) for value in missing_values)
+
+
+def _folded(text: str) -> str:
+    return text.strip().casefold()
+
+
+def is_blank(text: str | None, words: Words) -> bool:
+    """Whether a raw text is missing: null, blank, or a word for nothing."""
+    return not text or text.isspace() or _folded(text) in words
+
+
 def clean(
-    raw: pa.Table, contract: Contract, label: Label | None = None, *, encoder: Encoder | None = None
+    raw: pa.Table,
+    contract: Contract,
+    label: Label | None = None,
+    *,
+    encoder: Encoder | None = None,
+    missing_values: tuple[str, ...] = DEFAULT_MISSING_VALUES,
 ) -> CleanedTable:
     """Split a raw table by a contract; every row ends in exactly one of the two parts.
 
     `raw` has columns named as in `contract.raw_columns` (absent ones count as blank), of text or of what `as_text`
     turns into text, optionally `source_file` and `invalid_row`. With `label` (the contract's, or what settings made of
     it) the target is required and accepted rows get their label; without, both are left out. With `encoder`, values
-    that its model does not know are rejected as `field:unknown`.
+    that its model does not know are rejected as `field:unknown`. A text of `missing_values`, case aside, is blank.
     """
+    words = words_for_nothing(missing_values)
     schema = rejected_schema(contract)
     raw = pa.table({name: as_text(raw[name]) for name in schema.names if name in raw.column_names})
-    columns, warned = _read_lists(raw, contract)
+    columns, warned = _read_lists(raw, contract, words)
     problems: Marked = []
     for item in contract.fields:
         if item.from_list or (item.name == contract.target and label is None):
             continue
         checked = label if item.name == contract.target else None
-        columns[item.name], masks = _read_column(item, raw, checked)
+        columns[item.name], masks = _read_column(item, raw, checked, words - _named_by_contract(item, checked))
         for problem, mask in masks.items():
             (warned if item.is_warning(problem) else problems).append((f"{item.name}:{problem}", mask))
     if label is not None and contract.label_column:
@@ -77,24 +107,31 @@ def clean(
     return _split(raw, table, problems, warned, schema)
 
 
-def _read_lists(raw: pa.Table, contract: Contract) -> tuple[dict[str, pa.Array], Marked]:
+def _named_by_contract(item: Field, label: Label | None) -> Words:
+    """What the contract names as a value is not a word for nothing."""
+    labels = label.labels if isinstance(label, Classes) else ()
+    return frozenset(map(_folded, (*item.allowed, *labels)))
+
+
+def _read_lists(raw: pa.Table, contract: Contract, words: Words) -> tuple[dict[str, pa.Array], Marked]:
     """The fields that are read from lists, and which rows have a list that can't be read."""
     columns: dict[str, pa.Array] = {}
     warned: Marked = []
     for column in contract.lists:
-        flags, unreadable = _matcher(contract, column.name)(_raw_column(raw, column.name))
+        flags, unreadable = _matcher(contract, column.name, words)(_raw_column(raw, column.name))
         if unreadable.any():
             warned.append((f"{column.name}:{UNPARSEABLE}", unreadable))
         for position, item in enumerate(contract.list_fields(column.name)):
-            columns[item.name] = pa.array(flags[:, position])
+            columns[item.name] = pa.array(flags[:, position], mask=unreadable)
     return columns, warned
 
 
 @lru_cache(maxsize=16)
-def _matcher(contract: Contract, column: str) -> ListMatcher:
+def _matcher(contract: Contract, column: str, words: Words) -> ListMatcher:
     """One for each process: it remembers the items that it has seen."""
     (parse,) = [item.parse for item in contract.lists if item.name == column]
-    return ListMatcher([item.read for item in contract.list_fields(column)], parse)
+    parse_filled = lambda text: [] if is_blank(text, words) else parse(text)  # noqa: E731
+    return ListMatcher([item.read for item in contract.list_fields(column)], parse_filled)
 
 
 def _with_invalid_rows(raw: pa.Table, problems: Marked) -> Marked:
@@ -133,18 +170,25 @@ def lists_of_reasons(marked: Marked, rows: int) -> pa.Array:
     return pa.array([lists.get(row) for row in range(rows)], REASONS_TYPE)
 
 
-def _read_column(item: Field, raw: pa.Table, label: Label | None) -> tuple[pa.Array, Mapping[str, Mask]]:
+def _read_column(item: Field, raw: pa.Table, label: Label | None, words: Words) -> tuple[pa.Array, Mapping[str, Mask]]:
     """The values of one field and, for each problem that occurs, the rows that have it; with `label`, of a target."""
-    texts, indices = distinct(_text_of(item, raw))
-    values = _values_in_range(item, texts) if label is None else None
+    texts, indices = distinct(_text_of(item, raw, words))
+    values = _values_in_range(item, texts) if label is None and _reads_no_word(item, words) else None
     if values is not None:
         return values.take(pa.array(indices)), {}
-    outcomes = [item.read_text(text) for text in texts]
+    outcomes = [item.read_text(None if is_blank(text, words) else text) for text in texts]
     if label is not None:
         outcomes = [(value, problem or label.problem(value)) for value, problem in outcomes]
     names = sorted({problem for _, problem in outcomes if problem})
     values = pa.array([value for value, _ in outcomes], item.type).take(pa.array(indices))
     return values, {name: np.array([problem == name for _, problem in outcomes])[indices] for name in names}
+
+
+@lru_cache(maxsize=1024)
+def _reads_no_word(item: Field, words: Words) -> bool:
+    """Whether a field's rule can read none of the words for nothing: then what it has read was none of them."""
+    as_written = {*words, *map(str.upper, words), *map(str.capitalize, words), *DEFAULT_MISSING_VALUES}
+    return all(item.read_text(word)[1] == UNPARSEABLE for word in as_written)
 
 
 def _values_in_range(item: Field, texts: list[str | None]) -> pa.Array | None:
@@ -164,21 +208,21 @@ def _values_in_range(item: Field, texts: list[str | None]) -> pa.Array | None:
     return pa.array(values, item.type)
 
 
-def _text_of(item: Field, raw: pa.Table) -> pa.Array | pa.ChunkedArray:
+def _text_of(item: Field, raw: pa.Table, words: Words) -> pa.Array | pa.ChunkedArray:
     """A field's text, row by row: the first of its raw columns that is not blank, or all of them joined."""
     first, *others = [_raw_column(raw, name) for name in item.columns]
     if item.joined:
-        trimmed = [_trimmed_or_null(column) for column in (first, *others)]
+        trimmed = [_trimmed_or_null(column, words) for column in (first, *others)]
         return pc.binary_join_element_wise(*trimmed, _JOINER) if others else trimmed[0]
     for other in others:
-        blank = lift(lambda text: text is None or not text.strip(), pa.bool_())(first)
+        blank = lift(partial(is_blank, words=words), pa.bool_())(first)
         if pc.any(blank).as_py():
             first = pc.if_else(blank, _plain(other), _plain(first))
     return first
 
 
-def _trimmed_or_null(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return lift(lambda text: (text and text.strip()) or None, pa.string())(column)
+def _trimmed_or_null(column: pa.Array | pa.ChunkedArray, words: Words) -> pa.Array:
+    return lift(lambda text: None if is_blank(text, words) else text.strip(), pa.string())(column)
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -64,7 +64,8 @@ class Field:
     """A key of ENCODINGS, for a text. None: "fixed_order" if `allowed` is set, else "ranked" if `required`, else
     "ranked_with_rare"."""
     from_list: bool = False
-    """Read from the items of a `ListColumn`: true if `read` is true of any item, false without a list."""
+    """Read from the items of a `ListColumn`: true if `read` is true of any item, false without a list, missing if the
+    list can't be read."""
     joined: bool = False
     """All raw columns count, joined to one text, which is blank if any of them is: see `composite_key`."""
 

@@ -92,6 +92,7 @@ class ListMatcher:
         self._functions, self._parse = functions, parse
         # Blocks share most of their items: of 60,000 rows with 20 items each, about 3,000 are distinct.
         self._bits_of_fragment = lru_cache(maxsize=CACHED_ITEMS)(self._read_fragment)
+        self._bits_of_item = lru_cache(maxsize=CACHED_ITEMS)(self._read_item)
 
     def __call__(self, column: pa.Array | pa.ChunkedArray) -> tuple[Mask, Mask]:
         """For n rows and m functions an array [n, m] (False where a text is missing or can't be read), and an array [n]
@@ -143,7 +144,7 @@ class ListMatcher:
             items = self._parse(text)
         except ValueError:
             return _BROKEN
-        return reduce(or_, map(self._read_item, items), 0)
+        return reduce(or_, map(self._bits_of_item, items), 0)
 
     def _read_item(self, item: str) -> int:
         return sum(1 << position for position, function in enumerate(self._functions) if function(item))

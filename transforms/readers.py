@@ -4,6 +4,7 @@ Each takes a text that is not blank and returns a value, or raises ValueError if
 nothing of tables: `transforms.lift` applies the same function to columns.
 """
 
+import ast
 import json
 import math
 import re
@@ -18,13 +19,15 @@ def text(raw: str) -> str:
     return raw.strip()
 
 
-_INTEGER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?", re.ASCII)
+_INTEGER = re.compile(r"([+-]?[0-9]+)(\.0*)?", re.ASCII)
+# From here on a float may have lost the last digits of a whole number.
+FIRST_INEXACT_INTEGER = 2**53
 
 
 def integer(raw: str) -> int:
     """A whole number, read digit by digit: ids exceed 2**53, where floats lose the last digits.
 
-    A fraction of zeros is accepted, as spreadsheets write it.
+    A fraction of zeros is accepted, as spreadsheets write it, but only below 2**53.
 
     >>> integer("1009876543210987654"), integer("4.0")
     (1009876543210987654, 4)
@@ -34,7 +37,10 @@ def integer(raw: str) -> int:
     match = _INTEGER.fullmatch(raw.strip())
     if match is None:
         raise ValueError(f"{raw!r} is not a whole number")
-    return int(match[1])
+    value = int(match[1])
+    if match[2] and abs(value) >= FIRST_INEXACT_INTEGER:
+        raise ValueError(f"{raw!r} was a float, which may have lost its last digits. Export the column as text")
+    return value
 
 
 def number(raw: str) -> float:
@@ -83,16 +89,51 @@ def amount(raw: str) -> float:
     return -value if match[1] or match[2] else value
 
 
+# Quoted texts between brackets, as Python prints lists, tuples and sets; numpy leaves out the commas.
+_QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+_PRINTED_LIST = re.compile(
+    rf"(?:\[|\(|\{{)\s*(?:{_QUOTED})(?:(?:\s*,\s*|\s+)(?:{_QUOTED}))*\s*,?\s*(?:\]|\)|\}})", re.DOTALL
+)
+# PostgreSQL quotes every item that holds a blank.
+_ARRAY_ITEM = r"""\"(?:[^"\\]|\\.)*"|[^\s,"\\{}]+"""
+_ARRAY = re.compile(rf"\{{\s*(?:(?:{_ARRAY_ITEM})(?:\s*,\s*(?:{_ARRAY_ITEM}))*)?\s*\}}", re.DOTALL)
+_CLOSING = {"[": "]", "(": ")", "{": "}"}
+
+
 def list_of_texts(raw: str) -> list[str]:
-    r"""The items of a JSON list of texts: for a `ListColumn`.
+    r"""The items of a list of texts, as JSON, PostgreSQL or Python print it: for a `ListColumn`.
 
     >>> list_of_texts('["TV", "Fast wifi \\u2013 100 Mbps"]')
     ['TV', 'Fast wifi – 100 Mbps']
+    >>> list_of_texts('{TV,"Cable TV"}'), list_of_texts("['TV', \"Chef's kitchen\"]"), list_of_texts("{}")
+    (['TV', 'Cable TV'], ['TV', "Chef's kitchen"], [])
     """
     try:
         items = json.loads(raw)
     except RecursionError:
         raise ValueError("the list is nested too deeply") from None
+    except ValueError:
+        items = _printed_list(raw.strip())
+    if items == {}:
+        return []
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ValueError(f"{raw[:60]!r} is not a list of texts")
     return items
+
+
+def _printed_list(raw: str) -> list[str]:
+    if _PRINTED_LIST.fullmatch(raw) and raw.endswith(_CLOSING[raw[0]]):
+        return [_unquoted(item) for item in re.findall(_QUOTED, raw, re.DOTALL)]
+    if _ARRAY.fullmatch(raw):
+        return [_unquoted(item) for item in re.findall(_ARRAY_ITEM, raw[1:-1], re.DOTALL)]
+    raise ValueError(f"{raw[:60]!r} is not a list of texts")
+
+
+def _unquoted(item: str) -> str:
+    """An item without its quotes: each escape as JSON or Python reads it, else as the character behind it."""
+    if item[0] not in "\"'":
+        return item
+    try:
+        return str(json.loads(item) if item[0] == '"' else ast.literal_eval(item))
+    except (ValueError, SyntaxError):
+        return re.sub(r"\\(.)", r"\1", item[1:-1], flags=re.DOTALL)

@@ -13,6 +13,8 @@ import typer
 from nightprice.address import parse_address
 from nightprice.defaults import DEFAULT_CONTRACT_NAME
 from nightprice.errors import UsageError, closest
+from nightprice.job_folder import check_outlives_job
+from pipeline.cli import preflight
 from pipeline.cli.command import Run, app, command
 from pipeline.train import estimators
 from registry import CHAMPION
@@ -74,6 +76,7 @@ def demo(
 ) -> None:
     """All of it on generated rows: generate, process, train, evaluate, promote, predict, serve."""
     settings = run.settings()
+    check_outlives_job(out.absolute(), str(out))
     with run.ray("Running the demo"):
         from pipeline.cli.demo import demo, show
 
@@ -97,6 +100,7 @@ def generate(
     from pipeline.cli import render
 
     settings = run.settings(seed=seed)
+    check_outlives_job(out.absolute(), str(out))
     contract = settings.load_contract()
     if contract.generate is None:
         raise UsageError(f'The contract "{contract.name}" has no generator. Bring raw {contract.records} of your own.')
@@ -138,6 +142,8 @@ def init(
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
     """Clean raw rows into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
+    preflight.check_source(source)
+    preflight.check_sink(sink)
     with run.ray(f"Processing {parse_address(source).display}"):
         from pipeline.process import process
 
@@ -175,6 +181,10 @@ def train(
 ) -> None:
     """Train a model, evaluate it on rows it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
+    preflight.check_dataset(data)
+    if compare:
+        preflight.check_model(compare, settings)
+    preflight.check_training(settings, str(holdout_ids) if holdout_ids else None)
     with run.ray(f"Training {estimator} on {parse_address(data).display}"):
         from pipeline.train.train import train
 
@@ -189,9 +199,13 @@ def train(
         )
     from pipeline.cli import render
 
+    rows = result["rows"]
+    measured = f"trained on {rows['training']:,} rows, measured on {rows['measured']:,} that were held out"
     message = f"{result['model']} is in {settings.registry}\nReport: {result['report']}"
+    metrics = {result["model"]: result["metrics"]} | {other["ref"]: other["metrics"] for other in result["comparison"]}
     steps = render.render_next_steps(f"nightprice promote {result['model']} --if-better{_registry_option(registry)}")
-    run.screen.result(result, render.render_metrics({result["model"]: result["metrics"]}), message, steps)
+    notes = render.render_notes(result["notes"])
+    run.screen.result(result, render.render_metrics(metrics), measured, *notes, message, steps)
 
 
 @command(f"nightprice evaluate --model {NAME}@champion --data dataset")
@@ -207,6 +221,8 @@ def evaluate(
 ) -> None:
     """Measure a model on the accepted rows of a dataset."""
     settings = run.settings(registry=registry)
+    preflight.check_model(model, settings)
+    preflight.check_dataset(data)
     with run.ray(f"Evaluating {model} on {parse_address(data).display}"):
         from pipeline.datasets import open_dataset
         from pipeline.evaluation.evaluate import evaluate_dataset
@@ -232,6 +248,9 @@ def predict(
 ) -> None:
     """Score raw rows in bulk; those that can't be scored are written as rejected, with their reasons."""
     settings = run.settings(max_rejected=max_rejected, registry=registry)
+    preflight.check_model(model, settings)
+    preflight.check_source(source)
+    preflight.check_sink(sink)
     with run.ray(f"Scoring {parse_address(source).display} with {model}"):
         from pipeline.predict import predict
 
@@ -254,6 +273,10 @@ def promote(
     if_better: Annotated[
         bool, typer.Option("--if-better", help="Only if it beats the version in force on the same held-out rows.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Even if it has other bins, or knows none of the places of what is in force."),
+    ] = False,
     reason: Reason = "",
     data: Annotated[
         str | None,
@@ -266,17 +289,23 @@ def promote(
     """Let an alias name a version: services that follow the alias score with it from then on."""
     if data and not if_better:
         raise UsageError("--data is what --if-better compares on. Add --if-better, or leave --data out.")
+    if force and if_better:
+        raise UsageError("--force promotes without a comparison, --if-better compares. Leave one of them out.")
     settings = run.settings(registry=registry)
     registered = registry_of(settings)
     name, version = registered.resolve(ref)
     before = registered.current(name, alias)
+    if not force:
+        registered.check_replacement(name, version, alias)
     # Repeated after a promotion that went through, by a schedule for example, this is not a refusal.
     if if_better and not (before and before.version == version):
+        if before:
+            preflight.check_dataset(data or registered.manifest(f"{name}@{version}")["dataset"]["uri"])
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             champion = f"{name}@{alias}" if before else None
             verdict = _gate(registered, f"{name}@{version}", champion, data, settings)
         reason = f"{reason} {verdict}".strip()
-    record = registered.promote(name, version, alias, reason, expected=before.number if before else 0)
+    record = registered.promote(name, version, alias, reason, expected=before.number if before else 0, force=force)
     if before and before.number == record.number:
         message = f"{name}@{alias} is {record.version} already: nothing was changed"
     else:
@@ -297,7 +326,8 @@ def _gate(
 
     decision = decide(registered.load(challenger), registered.load(champion) if champion else None, settings, data)
     if not decision.promote:
-        raise GateRefused(f"{challenger} was not promoted: {decision.reason}. {champion} stays in force.")
+        stays = f"{champion} stays in force" if champion else "If it is to be used nevertheless, leave --if-better out"
+        raise GateRefused(f"{challenger} was not promoted: {decision.reason}. {stays}.")
     return decision.reason
 
 

@@ -65,7 +65,7 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     name, _, version = best["model"].partition("@")
     with _step("promote", f"{best['model']} is the champion", seconds, note):
         why = f"demo: best ROC AUC on the held-out {contract.records}, {best['metrics']['roc_auc']:.4f}"
-        record = Registry(settings.registry).promote(name, version, CHAMPION, why)
+        record = Registry(settings.registry).promote(name, version, CHAMPION, why, force=True)
     champion = f"{name}@{CHAMPION}"
     # The service starts while the batch is scored.
     with service(champion, settings) as ask:

@@ -53,7 +53,12 @@ def render_rows(manifest: Mapping[str, Any], uri: str) -> RenderableType:
         lines.append(_counts("Rejected for", manifest["reasons"]))
     if manifest.get("warnings"):
         lines.append(_counts("Warnings", manifest["warnings"]))
-    return Group(*lines)
+    return Group(*lines, *render_notes(manifest.get("notes", ())))
+
+
+def render_notes(notes: Iterable[str]) -> list[RenderableType]:
+    """What is strange, a line each."""
+    return [Text(f"Note: {note}", style="yellow") for note in notes]
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> RenderableType:
@@ -72,7 +77,8 @@ def render_metrics(models: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
 
 def _directed(metric: Metric) -> str:
-    return f"{metric.title} (lower is better)" if metric.lower_is_better else metric.title
+    better = "lower" if metric.lower_is_better else "higher"
+    return f"{metric.title} ({better} is better)" if metric.decides else metric.title
 
 
 def _marked(values: list[Any], lower_is_better: bool) -> list[Any]:
@@ -90,7 +96,8 @@ def render_evaluation(evaluation: Mapping[str, Any]) -> list[RenderableType]:
     )
     columns = ("precision", "recall", "f1", "support")
     body = [(label, *(of[name] for name in columns)) for label, of in evaluation["per_class"].items()]
-    return [Text(lines), "", render_table("Labels", ("", *columns), body, numbers=columns)]
+    notes = render_notes(evaluation["notes"])
+    return [Text(lines), *notes, "", render_table("Labels", ("", *columns), body, numbers=columns)]
 
 
 def render_models(

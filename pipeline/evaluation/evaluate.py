@@ -18,6 +18,7 @@ from pipeline.split import Split
 from pipeline.train import estimators
 from registry.artifact import Artifact
 from registry.manifest import Comparison, Evaluation
+from registry.replacement import some
 from transforms.contract import MISSING, UNKNOWN, Contract
 from transforms.encode import Encoder, Vocabulary
 from transforms.lift import distinct
@@ -30,27 +31,45 @@ class EvaluationError(NightpriceError):
 
 
 def evaluate(
-    artifact: Artifact, rows: ray.data.Dataset, contract: Contract, known: Vocabulary | None = None
+    artifact: Artifact, rows: ray.data.Dataset, contract: Contract, beside: Artifact | None = None
 ) -> Evaluation:
     """Evaluate a model on accepted rows with the columns `evaluation_columns`.
 
-    With `known`, the vocabulary of another model, only on the rows that both can score. The true label follows from
+    With `beside`, another model, only on the rows that both can score. The true label follows from
     the target by the model's own bands. Rows that the model can't score, such as those with a value it never saw, are
     counted under `unscorable` and are in no metric. Only counts reach the driver.
     Raises EvaluationError if no row can be scored, ArtifactError for a model of another contract.
     """
     artifact.require(contract)
+    known = beside.vocabulary if beside else None
     count = partial(_count_batch, files=ship(artifact), contract=contract, known=known)
     parts = map_tables(rows, count, batch_size=BATCH_ROWS)
     parts.set_name("evaluate")
     total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
     if not total.rows:
-        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in total.unscorable.most_common(3))
-        raise EvaluationError(
-            f"{artifact.ref} can't score any of the rows: {reasons or 'there are none'}. Name a dataset of "
-            f"{contract.records} that the model knows."
-        )
+        raise _nothing_scored(artifact, beside, contract, total.unscorable)
     return summary(total, artifact.label)
+
+
+def _nothing_scored(
+    artifact: Artifact, beside: Artifact | None, contract: Contract, unscorable: Counter[str]
+) -> EvaluationError:
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in unscorable.most_common(3))
+    if beside is not None and not reasons:
+        return EvaluationError(
+            f"{beside.ref} can't score any of the rows that {artifact.ref} is to be compared with it on: it knows "
+            f"{_known_values(beside, contract)}. Train models of other {contract.records} under a model_name of their "
+            "own."
+        )
+    return EvaluationError(
+        f"{artifact.ref} can't score any of the rows: {reasons or 'there are none'}. It knows "
+        f"{_known_values(artifact, contract)}: name a dataset of such {contract.records}, or another model."
+    )
+
+
+def _known_values(artifact: Artifact, contract: Contract) -> str:
+    """What a model knows of each field whose unknown values it can't score, for a message."""
+    return "; ".join(f"{name} {some(artifact.vocabulary[name])}" for name in contract.strict) or "all values"
 
 
 def evaluation_columns(contract: Contract) -> tuple[str, ...]:
@@ -60,7 +79,7 @@ def evaluation_columns(contract: Contract) -> tuple[str, ...]:
 
 @on_ray
 def evaluate_dataset(
-    artifact: Artifact, dataset: Dataset, split: Split | None = None, known: Vocabulary | None = None
+    artifact: Artifact, dataset: Dataset, split: Split | None = None, beside: Artifact | None = None
 ) -> Evaluation:
     """Evaluate a model on a processed dataset: on all rows, or on the holdout rows of a split; else as `evaluate`.
 
@@ -71,7 +90,7 @@ def evaluate_dataset(
     rows = dataset.rows(evaluation_columns(contract))
     if split is not None:
         rows = map_tables(rows, partial(_holdout, split=split, key=contract.key), batch_size=BATCH_ROWS)
-    return evaluate(artifact, rows, contract, known)
+    return evaluate(artifact, rows, contract, beside)
 
 
 def require_targets(dataset: Dataset) -> None:

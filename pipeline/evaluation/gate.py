@@ -11,6 +11,7 @@ from pipeline.settings import GateSettings, Settings
 from pipeline.split import Split
 from registry.artifact import Artifact
 from registry.manifest import Evaluation
+from registry.replacement import difference
 
 
 @dataclass(frozen=True)
@@ -27,24 +28,39 @@ def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, 
     """Evaluate both models on the challenger's holdout rows and compare them by `settings.gate`.
 
     The rows are those of the challenger's dataset (or of `data`) that its own split held out. Without a champion the
-    challenger is promoted. Raises StoreError if the dataset is gone: name another place of it as `data`.
+    challenger must beat the majority label, by the evaluation of its training.
+    Raises StoreError if the dataset is gone: name another place of it as `data`.
     """
     if champion is None:
-        return Decision(True, "there is no champion yet")
+        return _first(challenger)
     if challenger.version == champion.version:
         return Decision(False, f"{challenger.ref} is the champion already")
-    if challenger.label != champion.label:
+    if problem := difference(challenger.manifest, champion.manifest):
         raise UsageError(
-            f"{challenger.ref} and {champion.ref} have different bins or labels, so their metrics can't be compared. "
-            "Promote without --if-better if the new ones are intended."
+            f"{challenger.ref} and {champion.ref} can't be compared: {problem}. Train it under a model_name of its "
+            "own, or promote it with --force if all callers expect the change."
         )
     split = Split.of_model(challenger.manifest, challenger.folder)
     dataset = open_dataset(data or challenger.manifest["dataset"]["uri"], settings.load_contract())
-    new = evaluate_dataset(challenger, dataset, split, champion.vocabulary)
-    old = evaluate_dataset(champion, dataset, split, challenger.vocabulary)
+    new = evaluate_dataset(challenger, dataset, split, champion)
+    old = evaluate_dataset(champion, dataset, split, challenger)
     verdict = compare(new, old, settings.gate)
     notes = _notes(challenger, champion, dataset)
     return Decision(verdict.promote, f"{verdict.reason}{notes}", new, old)
+
+
+def _first(challenger: Artifact) -> Decision:
+    evaluation = challenger.manifest.get("evaluation")
+    if evaluation is None:
+        return Decision(True, "there is no champion yet, and the model records no evaluation")
+    accuracy, majority = evaluation["metrics"]["accuracy"], evaluation["majority"]
+    figures = (
+        f'accuracy {accuracy:.4f} against {majority["accuracy"]:.4f} of always answering "{majority["label"]}", on '
+        f"{evaluation['rows']:,} holdout rows"
+    )
+    if accuracy is None or accuracy <= majority["accuracy"]:
+        return Decision(False, f"there is no champion yet, and it does not beat the majority: {figures}", evaluation)
+    return Decision(True, f"there is no champion yet, and it beats the majority: {figures}", evaluation)
 
 
 def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from registry.manifest import CalibrationBin, ClassReport, Evaluation, SegmentAccuracy
+from pipeline.notes import evaluation_notes
+from registry.manifest import CalibrationBin, ClassReport, Evaluation, Majority, SegmentAccuracy
 from transforms.contract import Label
 
 Numbers = npt.NDArray[Any]
@@ -155,7 +156,12 @@ def summary(counts: Counts, label: Label) -> Evaluation:
     labels = label.labels
     per_class = class_report(counts.confusion)
     support = counts.confusion.sum(axis=1)
-    majority = int(support.argmax())
+    position = int(support.argmax())
+    majority: Majority = {
+        "label": labels[position],
+        "accuracy": float(support[position] / counts.rows),
+        "macro_f1": macro_f1(_all_predicted(support, position)),
+    }
     return {
         "rows": counts.rows,
         "unscorable": dict(counts.unscorable),
@@ -165,11 +171,8 @@ def summary(counts: Counts, label: Label) -> Evaluation:
         "per_class": dict(zip(labels, per_class, strict=True)),
         "calibration": calibration(counts.calibration),
         "segments": {name: _accuracies(segment) for name, segment in counts.segments.items()},
-        "majority": {
-            "label": labels[majority],
-            "accuracy": float(support[majority] / counts.rows),
-            "macro_f1": macro_f1(_all_predicted(support, majority)),
-        },
+        "majority": majority,
+        "notes": evaluation_notes(counts.rows, _accuracy(counts), majority),
     }
 
 

@@ -16,7 +16,7 @@ from ray.data.block import Block, BlockAccessor
 from nightprice.address import Address
 from pipeline.cluster.arrow_tasks import write_blocks
 from pipeline.errors import GateRefused
-from pipeline.io.stores import Published, Store, StoreError, exactly
+from pipeline.io.stores import AddressError, Published, Store, StoreError, exactly
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, TaggedBlockSink, WriteStats, accepted_schema
 from pipeline.manifests import DatasetManifest, parse_manifest
 
@@ -200,13 +200,13 @@ class TableStore(Store):
         target = self.table_address(address)
         table = target.table
         if table is None:
-            raise StoreError(f'"{address}" is a query, and a dataset is a table. Name the table that was written.')
+            raise AddressError(f'"{address}" is a query, and a dataset is a table. Name the table that was written.')
         at = target.of_table(f"{table}_{MANIFEST}")
         rows = self.read(at, exactly(MANIFEST)).rows
         rows.set_name(MANIFEST)
         manifests = rows.take(1)
         if not manifests:
-            raise StoreError(
+            raise AddressError(
                 f'"{address}" is not a processed dataset: its table of the manifest is empty. Make one with '
                 "`nightprice process`."
             )

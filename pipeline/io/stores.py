@@ -16,13 +16,17 @@ import pyarrow as pa
 import ray.data
 
 from nightprice.address import Address
-from nightprice.errors import NightpriceError, closest, missing_column
+from nightprice.errors import NightpriceError, UsageError, closest, missing_column
 from pipeline.io.tagged_blocks import WriteStats
 from pipeline.manifests import DatasetManifest, SourceDescription
 
 
 class StoreError(NightpriceError):
     """A store that can't be read or written: the message names the address and says what to do."""
+
+
+class AddressError(StoreError, UsageError):
+    """An address that can't be right: nothing is there, or nothing of the kind that is needed."""
 
 
 class Columns(Protocol):
@@ -104,13 +108,11 @@ class Store(ABC):
         without `publish`, or with an error, removes what was staged; with GateRefused, all but the rejected rows.
         `rejected` is the schema of rejected rows; `key` the column of accepted rows whose repeats are counted.
         """
-        raise StoreError(
-            f'"{address}" can only be read. Write to a folder, a bucket or a database, as in docs/stores.md.'
-        )
+        raise _read_only(address)
 
     def open(self, address: Address) -> Published:
         """The live version at an address; StoreError if there is none."""
-        raise StoreError(f'"{address}" cannot hold a dataset. Name a folder, a bucket or a database that holds one.')
+        raise AddressError(f'"{address}" cannot hold a dataset. Name a folder, a bucket or a database that holds one.')
 
 
 # Imported when an address asks for them: each may need an extra.
@@ -140,7 +142,7 @@ def store_of(address: Address) -> Store:
         store = pkgutil.resolve_name(_BUILT_IN[scheme])
     else:
         known = sorted({*_BUILT_IN, *_registered, *plugins})
-        raise StoreError(
+        raise AddressError(
             f'"{address}": there is no store for "{scheme}".{closest(scheme, known)} Known: {", ".join(known)}.'
         )
     register(scheme, store() if isinstance(store, type) else store)
@@ -155,6 +157,19 @@ def read(address: Address, columns: Columns) -> Source:
 def write(address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str) -> AbstractContextManager[Staged]:
     """Write tagged blocks beside what is live at an address: see `Store.write`."""
     return store_of(address).write(address, rows, rejected, key)
+
+
+def check_writable(address: Address) -> None:
+    """Raise AddressError for an address whose store can only be read."""
+    store = store_of(address)
+    if type(store).write is Store.write:
+        raise _read_only(address)
+
+
+def _read_only(address: Address) -> AddressError:
+    return AddressError(
+        f'"{address}" can only be read. Write to a folder, a bucket or a database, as in docs/stores.md.'
+    )
 
 
 def open_published(address: Address) -> Published:

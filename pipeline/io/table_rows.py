@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from nightprice.errors import closest
-from pipeline.io.stores import StoreError
+from pipeline.io.stores import AddressError
 from transforms.clean import SOURCE_FILE, as_text
 
 
@@ -32,7 +32,7 @@ def lists_as_json(table: pa.Table) -> pa.Table:
     return table
 
 
-def missing_table(display: str, table: str, available: Collection[str]) -> StoreError:
+def missing_table(display: str, table: str, available: Collection[str]) -> AddressError:
     """The error for a table that is not among those of its database; `display` is its address without secrets."""
     listed = f"Tables there: {', '.join(sorted(available)[:20])}." if available else "The database has no tables."
-    return StoreError(f'"{display}": there is no table "{table}".{closest(table, available)} {listed}')
+    return AddressError(f'"{display}": there is no table "{table}".{closest(table, available)} {listed}')

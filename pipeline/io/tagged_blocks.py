@@ -19,11 +19,14 @@ from ray.data.datasource import WriteResult
 
 from pipeline.cluster.arrow_tasks import write_blocks
 from pipeline.io.kmv_sketch import KmvSketch, task_size
+from pipeline.row_sample import sampled
 from transforms.clean import REASONS, REASONS_TYPE
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"
 WARNINGS = "warnings"
+# Every task returns its sample to the driver: 50 KB. A share of 90 % is then known within 1.3 points.
+SAMPLE_ROWS = 500
 
 
 def tag(accepted: pa.Table, rejected: pa.Table, warnings: pa.Array) -> pa.Table:
@@ -66,6 +69,9 @@ class WriteStats:
     written: list[Any] = field(default_factory=list)
     """What `write_table` returned for each table that was written, such as the name of a file."""
     keys: KmvSketch = field(default_factory=KmvSketch)
+    key: str = ""
+    sample: pa.Table | None = None
+    """SAMPLE_ROWS of the accepted rows, by their `key`; all of them if they are fewer."""
 
     @property
     def read(self) -> int:
@@ -77,6 +83,8 @@ class WriteStats:
         return self.keys.repeats(self.accepted)
 
     def __add__(self, other: "WriteStats") -> "WriteStats":
+        key = self.key or other.key
+        samples = [part for part in (self.sample, other.sample) if part is not None]
         return WriteStats(
             self.accepted + other.accepted,
             self.rejected + other.rejected,
@@ -84,6 +92,8 @@ class WriteStats:
             self.warnings + other.warnings,
             self.written + other.written,
             self.keys + other.keys,
+            key,
+            sampled(pa.concat_tables(samples), key, SAMPLE_ROWS) if samples else None,
         )
 
 
@@ -95,6 +105,8 @@ def stats_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray, 
         Counter(pc.list_flatten(rejected[REASONS]).to_pylist()),
         Counter(pc.list_flatten(warnings).to_pylist()),
         keys=KmvSketch.of(accepted[key].to_numpy()),
+        key=key,
+        sample=sampled(accepted, key, SAMPLE_ROWS),
     )
 
 

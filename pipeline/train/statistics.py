@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.data
 
 from nightprice.errors import NightpriceError
 from pipeline.cluster.arrow_tasks import map_tables
-from pipeline.split import SAMPLE, Split, unit_hash
+from pipeline.row_sample import sampled
+from pipeline.split import Split
 from transforms.contract import FIXED_ORDER, Contract
 from transforms.encode import learn_vocabulary
 
@@ -61,7 +61,7 @@ class DatasetStatistics:
             self.training + other.training,
             self.holdout + other.holdout,
             values,
-            _smallest(pa.concat_tables(samples), self.key) if samples else None,
+            sampled(pa.concat_tables(samples), self.key, SAMPLE_ROWS) if samples else None,
         )
 
     def vocabulary(self, contract: Contract, labels: tuple[str, ...]) -> dict[str, dict[str, int]]:
@@ -113,7 +113,9 @@ def statistics_of(table: pa.Table, split: Split, contract: Contract) -> DatasetS
     labels = Counter({entry["values"]: entry["counts"] for entry in training[label].value_counts().to_pylist()})
     ranked = [name for name, encoding in contract.coded.items() if encoding != FIXED_ORDER]
     values = {name: _by_value(training, name, label) for name in ranked}
-    return DatasetStatistics(contract.key, labels, int(held.sum()), values, _smallest(training, contract.key))
+    return DatasetStatistics(
+        contract.key, labels, int(held.sum()), values, sampled(training, contract.key, SAMPLE_ROWS)
+    )
 
 
 def _row_of_statistics(table: pa.Table, split: Split, contract: Contract) -> pa.Table:
@@ -138,11 +140,6 @@ def _by_value(table: pa.Table, name: str, label: str) -> CountsByValue:
         if entry[name] is not None:
             counts.setdefault(entry[name], Counter())[entry[label]] = entry["count_all"]
     return counts
-
-
-def _smallest(table: pa.Table, key: str) -> pa.Table:
-    order = pa.array(unit_hash(table[key].to_numpy(), SAMPLE))
-    return table.take(pc.select_k_unstable(pa.table({"hash": order}), SAMPLE_ROWS, sort_keys=[("hash", "ascending")]))
 
 
 def _added(one: CountsByValue, other: CountsByValue) -> CountsByValue:

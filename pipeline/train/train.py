@@ -10,12 +10,15 @@ from typing import Any
 
 import ray
 
+from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import on_ray
+from pipeline.cluster.shared_folder import check_sink
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
+from pipeline.notes import field_notes, label_notes
 from pipeline.provenance import code_version, library_versions
 from pipeline.settings import Settings
 from pipeline.split import Split, read_split
@@ -28,8 +31,9 @@ from pipeline.train.watchdog import Watchdog
 from pipeline.versions import new_version
 from registry.artifact import Artifact, load_artifact, write_artifact
 from registry.registry import Registry
-from transforms.contract import Contract
-from transforms.encode import Encoder, Matrix
+from registry.replacement import describe_label, difference
+from transforms.contract import Contract, Label
+from transforms.encode import Encoder, Matrix, Vocabulary
 
 # So many of the checked rows travel with the artifact: half as they are, half with missing values.
 GOLDEN_ROWS = 32
@@ -71,7 +75,7 @@ def train(
 
     `holdout_ids` names a file of keys that form the holdout; without, it is `settings.holdout_share` of the
     rows by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
-    Returns {"model": "NAME@VERSION", "metrics": {…}, "report": address}.
+    Returns {"model": "NAME@VERSION", "metrics": {…}, "rows": {…}, "comparison": […], "notes": […], "report": address}.
     Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be
     trained on,
     ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
@@ -88,18 +92,56 @@ def train(
     split = read_split(holdout_ids, settings.holdout_share)
     dataset = open_dataset(data, contract)
     require_targets(dataset)
+    _check_label(dataset, settings)
+    if other:
+        _check_comparable(other, dataset.contract, dataset.label)
+    target.check_writable()
     labels = dataset.label.labels
     with tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
         statistics = collect_statistics(dataset.rows(training_columns(contract)), split, contract)
         statistics.check(labels, split)
         encoder = Encoder(contract, statistics.vocabulary(contract, labels))
+        if other:
+            _check_comparable(other, contract, dataset.label, encoder.vocabulary)
         now = datetime.now(UTC)
         run = _Run(name, new_version(now), estimator, dataset, split, statistics, encoder, workers, settings, now)
         artifact = _artifact(run, kind, other, Path(scratch))
         published = target.publish(artifact.folder, name)
     report = f"{target.uri}/{name}/versions/{published}/{REPORT}"
-    return {"model": artifact.ref, "metrics": artifact.manifest["metrics"], "report": report}
+    manifest = artifact.manifest
+    return {
+        "model": artifact.ref,
+        "metrics": manifest["metrics"],
+        "rows": {
+            "training": statistics.rows,
+            "holdout": statistics.holdout,
+            "measured": manifest["evaluation"]["rows"],
+        },
+        "comparison": manifest["comparison"],
+        "notes": manifest["notes"],
+        "report": report,
+    }
+
+
+def _check_label(dataset: Dataset, settings: Settings) -> None:
+    """Raise UsageError for bins, labels or a minimum in the settings that are not those of the dataset."""
+    if settings.bins is None and settings.labels is None and settings.minimum is None:
+        return
+    label = settings.label(dataset.contract)
+    if label != dataset.label:
+        raise UsageError(
+            f'The settings ask for {describe_label(label.as_json())}, but "{dataset.address}" was processed with '
+            f"{describe_label(dataset.label.as_json())}. Run `nightprice process` again, or unset bins, labels and "
+            "minimum."
+        )
+
+
+def _check_comparable(other: Artifact, contract: Contract, label: Label, vocabulary: Vocabulary | None = None) -> None:
+    """Raise UsageError for a model whose figures on this dataset would mean something else, or don't exist."""
+    new = {"contract": contract.ref, "label": label.as_json(), "vocabulary": vocabulary or {}}
+    if problem := difference(new, other.manifest):
+        raise UsageError(f"The new model and {other.ref} can't be compared: {problem}. Leave --compare out.")
 
 
 def training_columns(contract: Contract) -> tuple[str, ...]:
@@ -118,7 +160,13 @@ def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path)
     draft = _written(scratch / "draft", manifest, trained, rows, run.split.ids_file())
     evaluation = evaluate_dataset(draft, run.dataset, run.split)
     others = [(other, evaluate_dataset(other, run.dataset, run.split))] if other else []
-    manifest |= {"metrics": evaluation["metrics"], "evaluation": evaluation, "comparison": compared(others)}
+    notes = [*label_notes(run.statistics.training), *field_notes(run.statistics.sample, run.contract)]
+    manifest |= {
+        "metrics": evaluation["metrics"],
+        "evaluation": evaluation,
+        "comparison": compared(others),
+        "notes": [*notes, *evaluation["notes"]],
+    }
     files = run.split.ids_file() | {REPORT: render_report(manifest, run.dataset.manifest).encode()}
     return _written(scratch / "model", manifest, trained, rows, files)
 
@@ -144,6 +192,7 @@ def _training_run(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> 
 def _storage(settings: Settings, scratch: Path) -> str:
     """Where workers leave what they trained."""
     if settings.training_storage:
+        check_sink(parse_address(settings.training_storage))
         return settings.training_storage
     here = ray.get_runtime_context().get_node_id()
     if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):

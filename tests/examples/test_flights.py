@@ -95,7 +95,7 @@ def test_bands_of_delay(delay: str, band: str) -> None:
 @pytest.mark.parametrize(
     ("column", "raw", "reason"),
     [
-        ("arr_delay", "NA", "arr_delay:unparseable"),
+        ("arr_delay", "NA", "arr_delay:missing"),
         ("flight", "", "id:missing"),
         ("sched_dep_time", "1360", "departure:unparseable"),
         ("time_hour", "10 o'clock", "weekday:unparseable"),

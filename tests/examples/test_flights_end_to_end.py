@@ -68,7 +68,7 @@ def way(request: pytest.FixtureRequest, ray_session: None, tmp_path_factory: pyt
 
 
 def test_flights_that_did_not_arrive_are_rejected_or_a_class(way: Way) -> None:
-    expected = {"arr_delay:unparseable": ROWS // 40} if way.contract.label_column else {}
+    expected = {"arr_delay:missing": ROWS // 40} if way.contract.label_column else {}
 
     assert way.processed["reasons"] == expected
     assert way.processed["rows"]["read"] == ROWS

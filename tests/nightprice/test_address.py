@@ -36,3 +36,19 @@ def test_neither_does_the_error_about_a_text_that_is_not_an_address(text: str) -
         parse_address(text)
 
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["file:///data/my%20rows", "file://localhost/data/my%20rows", "FILE:///data/my rows"])
+def test_a_file_url_is_decoded(text: str) -> None:
+    assert str(parse_address(text).local) == "/data/my rows"
+    assert str(parse_address(text).child("a").local) == "/data/my rows/a"
+
+
+def test_a_path_stands_as_it_is_written() -> None:
+    assert str(parse_address("/data/my%20rows").local) == "/data/my%20rows"
+
+
+@pytest.mark.parametrize("text", ["file://server/data", "file://data"])
+def test_a_file_of_another_machine_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a file of this machine"):
+        parse_address(text)

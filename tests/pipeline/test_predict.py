@@ -94,10 +94,13 @@ def test_a_source_without_prices_can_be_scored(tmp_path: Path, settings: Setting
     assert predict("listing-price@champion", str(path), str(tmp_path / "scored"), settings)["rows"]["accepted"] == 1
 
 
-def test_too_many_rejected_rows_are_refused(tmp_path: Path, settings: Settings) -> None:
+def test_rows_of_another_city_are_refused_and_the_model_is_named(tmp_path: Path, settings: Settings) -> None:
     source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_group_cleansed="Atlantis")])
 
-    with pytest.raises(GateRefused, match=r"neighbourhood:unknown \(1\)"):
+    message = (
+        r"listing-price@20260101T000000Z-aaaaaa does not know the neighbourhood of 1 of 1 rows: it knows Bronx, Que"
+    )
+    with pytest.raises(GateRefused, match=message):
         predict("listing-price@champion", str(source), str(tmp_path / "scored"), settings)
 
 

@@ -67,8 +67,9 @@ def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -
 def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
     write_csv(tmp_path / "raw.csv", [listing(1, price="$1,234.00"), listing(2, price="$12,345.00")])
 
-    process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
+    manifest = process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
+    assert manifest["notes"][0].startswith('100.0% of the rows have the one label "Lux"')
     prices = open_dataset(str(tmp_path / "dataset"), CONTRACT).rows(["price", "price_category"]).take_all()
     assert sorted(prices, key=lambda row: row["price"]) == [
         {"price": 1234.0, "price_category": "Lux"},

@@ -10,11 +10,13 @@ import obstore
 import pytest
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from nightprice.errors import UsageError
 from registry.artifact import MANIFEST, Artifact, load_artifact
 from registry.errors import ArtifactError, ConflictError, RegistryError
 from registry.registry import Registry
 from registry.store import Store
-from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, Publish, golden_rows, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, VOCABULARY, Publish, golden_rows, tiny_artifact
+from transforms.listings import CONTRACT
 
 WRITERS = 6
 
@@ -230,6 +232,47 @@ def test_promoting_what_is_in_force_changes_nothing(registry: Registry, publish:
     first = registry.promote(NAME, publish(), "champion", "")
     assert registry.promote(NAME, FIRST, "champion", "again") == first
     assert registry.history(NAME, "champion") == [first]
+
+
+OTHER_BINS = CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json()
+ANOTHER: dict[str, Any] = {
+    "they share no neighbourhood: the one knows Kadıköy": {
+        "vocabulary": {**VOCABULARY, "neighbourhood": {"Kadıköy": 1}}
+    },
+    "they have different bins or labels (Low, Mid, High, Lux at 50, 60, 70, minimum 10; Low": {"label": OTHER_BINS},
+    "they have different contracts (listing-price 99 and": {"contract": {**CONTRACT.ref, "version": 99}},
+}
+
+
+@pytest.mark.parametrize("problem", ANOTHER)
+def test_what_would_surprise_the_callers_of_an_alias_has_to_be_forced(
+    registry: Registry, publish: Publish, tmp_path: Path, problem: str
+) -> None:
+    registry.promote(NAME, publish(FIRST), "champion", "")
+    registry.publish(tiny_artifact(tmp_path / "other", SECOND, **ANOTHER[problem]), NAME)
+
+    with pytest.raises(UsageError) as caught:
+        registry.promote(NAME, SECOND, "champion", "")
+    assert problem in str(caught.value)
+    assert "promote it with --force" in str(caught.value)
+    assert registry.resolve(f"{NAME}@champion") == (NAME, FIRST)
+    assert registry.promote(NAME, SECOND, "champion", "", force=True).version == SECOND
+
+
+def test_a_place_more_or_less_is_no_surprise(registry: Registry, publish: Publish, tmp_path: Path) -> None:
+    registry.promote(NAME, publish(FIRST), "champion", "")
+    fewer = {**VOCABULARY, "neighbourhood": {"Bronx": 1, "Kadıköy": 2}}
+    registry.publish(tiny_artifact(tmp_path / "other", SECOND, vocabulary=fewer), NAME)
+
+    assert registry.promote(NAME, SECOND, "champion", "").version == SECOND
+
+
+def test_what_can_not_be_loaded_any_more_can_be_replaced(registry: Registry, publish: Publish, address: str) -> None:
+    registry.promote(NAME, publish(FIRST), "champion", "")
+    files = LocalStore(address) if "://" not in address else from_url(address)
+    obstore.put(files, f"{NAME}/versions/{FIRST}/{MANIFEST}", b"{}")
+
+    assert registry.promote(NAME, publish(SECOND), "champion", "").version == SECOND
 
 
 def test_a_damaged_version_is_not_promoted(registry: Registry, publish: Publish, address: str) -> None:

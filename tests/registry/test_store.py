@@ -1,5 +1,6 @@
 """A store that can't be used says what it is and what to do, and an answer that got lost changes nothing."""
 
+import errno
 import os
 import tempfile
 import urllib.error
@@ -14,6 +15,7 @@ from threading import Event
 
 import pytest
 
+from nightprice.errors import UsageError
 from registry import store
 from registry.errors import RegistryError, UnreachableError
 from registry.registry import Registry
@@ -43,6 +45,25 @@ def test_a_folder_can_be_written_in_several_ways(tmp_path: Path, monkeypatch: py
     (tmp_path / "a b").mkdir()
     found = {Store(uri).local for uri in ("a b", "./a b/", str(tmp_path / "a b"), f"file://{tmp_path}/a%20b", "~/a b")}
     assert found == {tmp_path / "a b"}
+
+
+def test_a_file_system_without_hard_links_is_said_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: str, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", source, None, target)
+
+    monkeypatch.setattr(os, "link", link)
+
+    with pytest.raises(UsageError, match=r"its file system has no hard links \(Operation not permitted\)\. Choose"):
+        Registry(str(tmp_path / "models")).check_writable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    Registry(str(tmp_path / "models")).check_writable()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_a_registry_that_is_not_there(tmp_path: Path) -> None:

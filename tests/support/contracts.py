@@ -52,7 +52,7 @@ LISTINGS = Example(
         "beds": ("0", "100", "101"),
         "latitude": ("40.68494", "-0.0", "91", "-90"),
         "longitude": ("-73.95765", "181"),
-        "amenities": ('["TV", "Wifi"]', "[]", '["Window AC unit"]', '["TV"', "TV"),
+        "amenities": ('["TV", "Wifi"]', "[]", '["Window AC unit"]', '["TV"', "TV", '{Wifi,"Cable TV"}', "see text"),
         "price": ("$75.00", "$1,234.00", "$9.99", "€12,50", "ask"),
     },
     lambda rows: [listing(number) for number in range(rows)],

@@ -8,7 +8,7 @@ from tests.support.contracts import Example
 
 _TEXTS = st.one_of(
     st.none(),
-    st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "1e3", "1,000", "999999999999999999999"]),
+    st.sampled_from(["", " ", "x", "1", "-1", "1.5", "nan", "NA ", "None", "1e3", "1,000", "999999999999999999999"]),
     st.integers(-2, 2**63 + 5).map(str),
     st.floats(-200, 200).map(repr),
     st.text(max_size=8),

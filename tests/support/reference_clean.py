@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nightprice.defaults import DEFAULT_MISSING_VALUES
 from transforms.contract import UNPARSEABLE, Contract, Field, Label
+
+WORDS = {word.lower() for word in DEFAULT_MISSING_VALUES}
 
 
 @dataclass
@@ -21,6 +24,7 @@ class CleanedRow:
 
 def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | None = None) -> CleanedRow:
     """`transforms.clean.clean` of one row; with `label` the target is required and the record gets its label."""
+    raw = {name: None if is_nothing(text) else text for name, text in raw.items()}
     cleaned = CleanedRow()
     lists = {column.name: _items(raw.get(column.name), column, cleaned.warnings) for column in contract.lists}
     for item in contract.fields:
@@ -28,7 +32,8 @@ def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | 
             continue
         value: Any
         if item.from_list:
-            value, problem = any(map(item.read, lists[item.columns[0]])), None
+            items = lists[item.columns[0]]
+            value, problem = None if items is None else any(map(item.read, items)), None
         else:
             value, problem = item.read_text(_text(item, raw))
             if item.name == contract.target and label and problem is None:
@@ -44,19 +49,24 @@ def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | 
     return cleaned
 
 
+def is_nothing(text: str | None) -> bool:
+    """Whether a raw text is null, blank or a word for nothing."""
+    return text is None or not text.strip() or text.strip().lower() in WORDS
+
+
 def _text(item: Field, raw: Mapping[str, str | None]) -> str | None:
-    texts = [text.strip() if (text := raw.get(name)) and text.strip() else None for name in item.columns]
+    texts = [raw.get(name) for name in item.columns]
     if item.joined:
-        return None if None in texts else "\x1f".join(map(str, texts))
-    return next((raw[name] for name, text in zip(item.columns, texts, strict=True) if text), None)
+        return None if None in texts else "\x1f".join(str(text).strip() for text in texts)
+    return next((text for text in texts if text), None)
 
 
-def _items(raw: str | None, column: Any, warnings: list[str]) -> list[str]:
-    if raw is None or not raw.strip():
+def _items(raw: str | None, column: Any, warnings: list[str]) -> list[str] | None:
+    if raw is None:
         return []
     try:
         items: list[str] = column.parse(raw)
     except ValueError:
         warnings.append(f"{column.name}:{UNPARSEABLE}")
-        return []
+        return None
     return items

@@ -1,6 +1,7 @@
 """Batch cleaning: what one pass over a table says, and that it says the same as one row at a time."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -179,3 +180,65 @@ def test_an_empty_table_gives_empty_parts() -> None:
     cleaned = clean(table_of([]), CONTRACT, LABEL)
 
     assert (len(cleaned.accepted), len(cleaned.rejected), len(cleaned.warnings)) == (0, 0, 0)
+
+
+def test_a_list_that_cannot_be_read_makes_its_fields_missing() -> None:
+    """Not false, which is what the list of a record without any says."""
+    raw = table_of([{**LISTING, "amenities": text} for text in ('["Wifi"]', '["Wifi", "Breakf', "see text", "", "NA")])
+
+    cleaned = clean(raw, CONTRACT, LABEL)
+
+    assert cleaned.accepted["wifi"].to_pylist() == [True, None, None, False, False]
+    assert cleaned.accepted["tv"].to_pylist() == [False, None, None, False, False]
+    assert cleaned.warnings.to_pylist() == [None, ["amenities:unparseable"], ["amenities:unparseable"], None, None]
+    matrix = encoder_of(CONTRACT, cleaned.accepted.to_pylist()).table(cleaned.accepted)
+    assert np.isnan(matrix[:, CONTRACT.features.index("wifi")]).tolist() == [False, True, True, False, False]
+
+
+WORDS = ["NA", "N/A", "NULL", "null", "\\N", "None", "nan", "NaN", "<NA>", "(null)", "#N/A", " na "]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_for_nothing_is_missing(word: str) -> None:
+    row = {**LISTING, "neighbourhood_group_cleansed": word, "bathrooms_text": word, "bathrooms": "2.5"}
+    optional = dict.fromkeys(("property_type", "bedrooms", "beds", "amenities"), word)
+
+    cleaned = clean(table_of([{**row, **optional}, {**LISTING, "price": word, "id": word}]), CONTRACT, LABEL)
+
+    (accepted,) = cleaned.accepted.to_pylist()
+    assert (accepted["neighbourhood"], accepted["bathrooms"]) == ("Bedford-Stuyvesant", 2.5)
+    assert [accepted[name] for name in ("property_type", "bedrooms", "beds", "tv")] == [None, None, None, False]
+    assert cleaned.warnings.to_pylist() == [None]
+    (rejected,) = cleaned.rejected.to_pylist()
+    assert rejected["reasons"] == ["id:missing", "price:missing"]
+    assert rejected["price"] == word
+
+
+def test_a_place_that_is_really_called_none_can_be_kept() -> None:
+    raw = table_of([{**LISTING, "neighbourhood_group_cleansed": "None", "property_type": "NA"}])
+
+    (accepted,) = clean(raw, CONTRACT, LABEL, missing_values=("NA",)).accepted.to_pylist()
+
+    assert (accepted["neighbourhood"], accepted["property_type"]) == ("None", None)
+
+
+def test_a_word_that_the_contract_allows_is_a_value() -> None:
+    fields = [
+        replace(item, allowed=("None", "Villa")) if item.name == "property_type" else item for item in CONTRACT.fields
+    ]
+    contract = replace(CONTRACT, fields=tuple(fields))
+
+    cleaned = clean(table_of([{**LISTING, "property_type": "None"}]), contract, LABEL)
+
+    assert cleaned.accepted["property_type"].to_pylist() == ["None"]
+
+
+def test_a_rule_that_could_read_a_word_is_not_asked() -> None:
+    def beds(raw: str) -> float:
+        return 0.0 if raw == "None" else float(raw)
+
+    fields = [replace(item, read=beds) if item.name == "beds" else item for item in CONTRACT.fields]
+
+    cleaned = clean(table_of([{**LISTING, "beds": "None"}]), replace(CONTRACT, fields=tuple(fields)), LABEL)
+
+    assert cleaned.accepted["beds"].to_pylist() == [None]

@@ -92,11 +92,11 @@ def test_all_reasons_are_named() -> None:
 
 
 def test_an_optional_value_that_cannot_be_read_is_missing_and_a_warning() -> None:
-    cleaned = clean_row({**LISTING, "bathrooms_text": "some", "amenities": "TV"}, CONTRACT, LABEL)
+    cleaned = clean_row({**LISTING, "bathrooms_text": "some", "amenities": "see text"}, CONTRACT, LABEL)
 
     assert cleaned.reasons == []
     assert cleaned.record["bathrooms"] is None
-    assert cleaned.record["tv"] is False
+    assert cleaned.record["tv"] is None
     assert cleaned.warnings == ["amenities:unparseable", "bathrooms:unparseable"]
 
 

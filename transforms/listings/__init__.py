@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from transforms.contract import Bands, Contract, Field, ListColumn
 from transforms.listings import rules
-from transforms.listings.amenities import is_amenity
-from transforms.readers import amount, integer, list_of_texts, number, text
+from transforms.listings.amenities import amenity_list, is_amenity
+from transforms.readers import amount, integer, number, text
 
 # In the notebook's order, which is the order of their codes: 1, 2, 3, 4.
 ROOM_TYPES = ("Shared room", "Private room", "Entire home/apt", "Hotel room")
@@ -92,7 +92,7 @@ CONTRACT = Contract(
     label_column="price_category",
     lists=(
         ListColumn(
-            "amenities", list_of_texts, "What the listing offers, in the host's words; a flag that is given wins."
+            "amenities", amenity_list, "What the listing offers, in the host's words; a flag that is given wins."
         ),
     ),
     # Tree after tree, the forest's sampling of features depends on their order.

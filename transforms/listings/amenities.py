@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from transforms.readers import list_of_texts
+
 # What a whole item must look like, case aside. The notebook looked for a case-sensitive substring in the text of all
 # items, so a "Window AC unit" was not air conditioning and a "KitchenAid oven" was a kitchen.
 AMENITIES: dict[str, str] = {
@@ -36,3 +38,44 @@ def has_amenity(amenities: Iterable[str], name: str) -> bool:
     True
     """
     return any(is_amenity(item, name) for item in amenities)
+
+
+def amenity_list(raw: str) -> list[str]:
+    """The items of a list of amenities: as JSON, PostgreSQL or Python print it, or bare.
+
+    A bare list is told from prose by what it holds: an amenity that counts, or several items without blanks between
+    them.
+
+    >>> amenity_list("TV,Wireless Internet,Kitchen")
+    ['TV', 'Wireless Internet', 'Kitchen']
+    >>> amenity_list("see text")
+    Traceback (most recent call last):
+    ValueError: 'see text' is not a list of amenities
+    """
+    try:
+        return list_of_texts(raw)
+    except ValueError:
+        pass
+    bare = raw.strip()
+    if bare[:1] + bare[-1:] in ("[]", "{}", "()"):
+        bare = bare[1:-1]
+    items = _bare_items(bare)
+    if not items or _is_prose(bare, items):
+        raise ValueError(f"{raw[:60]!r} is not a list of amenities")
+    return items
+
+
+def _bare_items(bare: str) -> list[str]:
+    if not re.search(r'["\[\]{}]', bare):
+        return [item.strip() for item in bare.split(next((mark for mark in "|;" if mark in bare), ","))]
+    try:
+        return list_of_texts(f"{{{bare}}}")
+    except ValueError:
+        return []
+
+
+def _is_prose(bare: str, items: list[str]) -> bool:
+    if any(is_amenity(item, name) for item in items for name in AMENITIES):
+        # A sentence has one capital letter, at its start, or ends with a mark.
+        return bare.endswith((".", "!", "?")) or len({item[:1].islower() for item in items}) > 1
+    return len(items) < 2 or re.search(r"[|;,]\s", bare) is not None

@@ -13,7 +13,6 @@ from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from ray_job_trigger import RayJobTrigger
-from ray_job_waiting import age
 from ray_jobs import Job, JobsError, RayJobs, TokenRefused
 
 LAST_LINES = 20
@@ -151,7 +150,7 @@ class RayJobOperator(BaseOperator):
         One that was given up while it was waiting ends as soon as it starts.
         """
         if job["status"] == "PENDING":
-            return age(job) <= self.start_timeout.total_seconds()
+            return bool(job["age"] <= self.start_timeout.total_seconds())
         return job["status"] in {"RUNNING", "SUCCEEDED"} or job["driver_exit_code"] in (
             *self.skip_on_exit_code,
             *self.fail_on_exit_code,

@@ -3,7 +3,9 @@ is installed here.
 """
 
 import json
+import time
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -53,9 +55,12 @@ class RayJobs:
         return cls(f"{scheme}://{connection.host}:{connection.port or 8265}", connection.password)
 
     def find(self, submission_id: str) -> Job | None:
-        """What the cluster knows of a job, or None."""
-        answer = self._ask("GET", f"/api/jobs/{quote(submission_id, safe='')}", missing=404)
-        return None if answer is None else dict(answer)
+        """What the cluster knows of a job, and its `age` in seconds by the cluster's own clock; or None."""
+        answer = self._request("GET", f"/api/jobs/{quote(submission_id, safe='')}", missing=404)
+        if answer is None:
+            return None
+        job = dict(self._json(answer))
+        return {**job, "age": _now_at(answer) - job["start_time"] / 1000}
 
     def submit(self, submission_id: str, **job: Any) -> None:
         """Start a job: `entrypoint`, `runtime_env`, `metadata`, and whatever else the API takes."""
@@ -83,6 +88,11 @@ class RayJobs:
 
     def _ask(self, method: str, path: str, missing: int | None = None, **request: Any) -> Any:
         """The JSON of an answer, or None if its status is `missing`."""
+        answer = self._request(method, path, missing, **request)
+        return None if answer is None else self._json(answer)
+
+    def _request(self, method: str, path: str, missing: int | None = None, **request: Any) -> httpx.Response | None:
+        """A good answer, or None if its status is `missing`."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
             answer = httpx.request(method, self.address + path, headers=headers, timeout=TIMEOUT_S, **request)
@@ -101,12 +111,22 @@ class RayJobs:
             raise JobsError(
                 f"{self.address} answers {method} {path} with {answer.status_code}: {_last_line(answer.text)}"
             )
+        return answer
+
+    def _json(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()
         except json.JSONDecodeError as error:
             raise JobsError(
                 f"What answers at {self.address} is no Ray dashboard. Check the connection's host and port."
             ) from error
+
+
+def _now_at(answer: httpx.Response) -> float:
+    """The time of whoever answers: its clock may be another than ours."""
+    date = answer.headers.get("Date")
+    # Its seconds are cut off; one more makes no job younger than it is.
+    return parsedate_to_datetime(date).timestamp() + 1 if date else time.time()
 
 
 def _last_line(text: str) -> str:

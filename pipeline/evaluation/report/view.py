@@ -51,6 +51,7 @@ def page(manifest: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, A
         "evaluation": evaluation,
         "dataset": dataset,
         "verdict": _verdict(models, evaluation),
+        "notes": list(dict.fromkeys([*(dataset.get("notes") or ()), *(manifest.get("notes") or ())])),
         "models": models,
         "panels": [panel for metric in METRICS if metric.decides and (panel := _panel(metric, models))],
         "headline": HEADLINE,

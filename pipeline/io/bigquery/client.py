@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from nightprice.address import Address, parse_address
 from nightprice.errors import ContractError, first_line
-from pipeline.io.stores import StoreError
+from pipeline.io.stores import AddressError, StoreError
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -63,7 +63,7 @@ def bigquery_address(address: Address) -> BigQueryAddress:
     query = dict(parse_qsl(parts.query)).get("query")
     names_table = bool(dataset) and bool(table) and not any(sign in table for sign in "./`")
     if not parts.netloc or parts.fragment or names_table == bool(query):
-        raise StoreError(f'"{address}" must name one table or one query, as in {EXAMPLE}.')
+        raise AddressError(f'"{address}" must name one table or one query, as in {EXAMPLE}.')
     if query:
         return BigQueryAddress(address, parts.netloc, "", None, query.strip().rstrip(";"))
     return BigQueryAddress(address, parts.netloc, dataset, table, None)

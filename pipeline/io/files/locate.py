@@ -10,7 +10,7 @@ from pyarrow import fs
 from nightprice.address import Address
 from nightprice.errors import UsageError
 from pipeline.io.files.errors import reason_of
-from pipeline.io.stores import StoreError
+from pipeline.io.stores import AddressError, StoreError
 from pipeline.manifests import SourceDescription
 
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss")
@@ -31,7 +31,7 @@ def filesystem_of(address: Address) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(_with_retry_limit(address))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         reason = str(error).replace(address.text, address.display)
-        raise StoreError(
+        raise AddressError(
             f'"{address}" is not an address of files: {reason}. Write it like data/*.csv.gz or s3://bucket/folder.'
         ) from error
     return filesystem, path
@@ -49,7 +49,11 @@ def check_apart(source: Address, sink: Address) -> None:
     if not {source.scheme, sink.scheme} <= set(SCHEMES):
         return
     (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
-    if reads == writes and not _is_glob(folder) and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/"):
+    if (
+        reads == writes
+        and _fixed_part(reads, folder) == folder
+        and f"{root.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    ):
         raise UsageError(
             f'The sink "{sink}" lies in the source "{source}": the next run would read what this one writes. '
             "Write to a folder beside it."
@@ -62,8 +66,8 @@ def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     Raises StoreError when there is none.
     """
     filesystem, path = filesystem_of(address)
-    base = _without_glob(path)
     try:
+        base = _fixed_part(filesystem, path)
         info = filesystem.get_file_info(base)
         if info.type == fs.FileType.File:
             infos = [info]
@@ -79,8 +83,8 @@ def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     matching = [item for item in infos if item.type == fs.FileType.File and _matches(item.path, path, base)]
     files = [item for item in matching if _known_format(item.path) and not _is_hidden(item.path, base)]
     if not files:
-        raise StoreError(
-            f'"{address}": no data file found ({_what_else(matching, _is_glob(path))}). '
+        raise AddressError(
+            f'"{address}": no data file found ({_what_else(matching, base != path)}). '
             f"Expected files ending in {', '.join(FORMATS)}."
         )
     return filesystem, sorted(files, key=lambda item: item.path)
@@ -104,19 +108,25 @@ def _is_glob(path: str) -> bool:
     return any(sign in path for sign in "*?[")
 
 
-def _without_glob(path: str) -> str:
-    """The folder that holds all that a glob can match; a path that is not a glob as it is."""
-    if not _is_glob(path):
-        return path
+def _fixed_part(filesystem: fs.FileSystem, path: str) -> str:
+    """The folder that holds all that a glob can match; a path that is not a glob as it is.
+
+    A name with a sign of globs that exists as it stands is no glob, such as that of the current folder.
+    """
     names = path.split("/")
-    stop = next(position for position, name in enumerate(names) if _is_glob(name))
-    return "/".join(names[:stop]) or "/"
+    for position, name in enumerate(names):
+        if _is_glob(name):
+            as_it_stands = filesystem.get_file_info("/".join(names[: position + 1]))
+            if as_it_stands.type == fs.FileType.NotFound:
+                return "/".join(names[:position]) or "/"
+    return path
 
 
 def _matches(path: str, pattern: str, base: str) -> bool:
     """Whether a path below `base` fits a glob, name by name: `*` stops at a slash, `**` does not."""
     if pattern == base:
         return True
+    path, pattern = path.removeprefix(base), pattern.removeprefix(base)
     if "**" in pattern:
         return fnmatchcase(path, pattern.replace("**/", "*"))
     names, patterns = path.split("/"), pattern.split("/")
@@ -136,5 +146,5 @@ def format_of(path: str) -> str:
     """The format of a file, by its ending; StoreError if none is known."""
     kind = _known_format(path)
     if kind is None:
-        raise StoreError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
+        raise AddressError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
     return kind

@@ -18,7 +18,7 @@ from nightprice.address import Address
 from pipeline.errors import GateRefused
 from pipeline.io.files.errors import reason_of, writing
 from pipeline.io.files.locate import filesystem_of
-from pipeline.io.stores import Published, StoreError
+from pipeline.io.stores import AddressError, Published, StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WriteStats, write_tagged
 from pipeline.manifests import DatasetManifest, parse_manifest
 from pipeline.versions import new_version, version_time
@@ -70,7 +70,7 @@ class StagedVersion:
     def write(self, rows: ray.data.Dataset, key: str) -> None:
         """Write tagged blocks, and leave exactly the files that successful tasks wrote."""
         with writing(self._folder):
-            self._filesystem.create_dir(self._folder)
+            _make_folder(self._filesystem, self._folder)
         self.stats = write_tagged(rows, partial(_write_table, self._filesystem, self._folder), key)
         with writing(self._folder):
             _reconcile(self._filesystem, self._folder, set(self.stats.written))
@@ -91,6 +91,14 @@ class StagedVersion:
                 _remove(self._filesystem, f"{self._folder}/{ACCEPTED}" if keep_rejected else self._folder)
 
 
+def _make_folder(filesystem: fs.FileSystem, folder: str) -> None:
+    """Make a local folder. A bucket has none, and to make one Arrow asks for the bucket itself, for which a role that
+    is limited to a prefix has no right.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        filesystem.create_dir(folder)
+
+
 @contextmanager
 def _only_warned(what: str) -> Iterator[None]:
     try:
@@ -102,7 +110,7 @@ def _only_warned(what: str) -> Iterator[None]:
 def _write_table(filesystem: fs.FileSystem, folder: str, kind: str, table: pa.Table, task: str) -> str:
     path = f"{folder}/{kind}/{task}.parquet"
     with writing(folder):
-        filesystem.create_dir(f"{folder}/{kind}")
+        _make_folder(filesystem, f"{folder}/{kind}")
         pq.write_table(table, path, filesystem=filesystem, compression="zstd", row_group_size=131_072)
     return path
 
@@ -111,7 +119,7 @@ def _reconcile(filesystem: fs.FileSystem, folder: str, written: set[str]) -> Non
     """Remove the files that killed tasks left; StoreError if one is missing that a successful task wrote."""
     present = {
         item.path
-        for item in filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        for item in filesystem.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
         if item.type == fs.FileType.File
     }
     if missing := written - present:
@@ -147,7 +155,7 @@ def _prune(filesystem: fs.FileSystem, versions: str, live: str) -> None:
     """Remove all but the last versions; one that began within a day stays, since a run may still be writing it."""
     names = sorted(
         item.base_name
-        for item in filesystem.get_file_info(fs.FileSelector(versions))
+        for item in filesystem.get_file_info(fs.FileSelector(versions, allow_not_found=True))
         if item.type == fs.FileType.Directory
     )
     settled = version_time(datetime.now(UTC) - LONGEST_RUN)
@@ -169,8 +177,8 @@ def _manifest_at(address: Address) -> DatasetManifest:
     try:
         with filesystem.open_input_stream(path) as stream:
             return parse_manifest(stream.read(), path)
-    except FileNotFoundError as error:
-        raise StoreError(
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AddressError(
             f'"{address}" is not a processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.'
         ) from error
     except (OSError, ValueError) as error:

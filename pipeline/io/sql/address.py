@@ -1,11 +1,10 @@
 """Addresses of tables: which database, which table or query of it, read by which key."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from nightprice.address import Address, parse_address
-from pipeline.io.stores import StoreError
+from pipeline.io.stores import AddressError
 
 OURS = ("table", "query", "key")
 EXAMPLES = {
@@ -35,9 +34,9 @@ class SqlAddress:
         return self.address.display
 
     def writable_table(self) -> str:
-        """The table to write; StoreError for a query or a key, which are for reading."""
+        """The table to write; AddressError for a query or a key, which are for reading."""
         if self.table is None or self.key is not None:
-            raise StoreError(
+            raise AddressError(
                 f'"{self.address}" cannot be written to: a sink is one table, as in "?table=rows", without '
                 "query or key."
             )
@@ -50,22 +49,22 @@ class SqlAddress:
 
 
 def sql_address(address: Address) -> SqlAddress:
-    """Take an address of a database apart; StoreError says what is wrong with it, never with the password."""
+    """Take an address of a database apart; AddressError says what is wrong with it, never with the password."""
     parts = address.parts
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     if parts.fragment:
-        raise StoreError(
+        raise AddressError(
             f'"{address.display.partition("#")[0]}" is cut off at a "#". Write "#" as %23 and "&" as %26 in a query '
             "or a password."
         )
     if any(name == "password" for name, _ in parameters):
-        raise StoreError(
+        raise AddressError(
             f'"{address}": the password must not be a parameter. Use user:password@host, $PGPASSWORD or ~/.pgpass.'
         )
     ours = {name: value for name, value in parameters if name in OURS}
     if ("table" in ours) == ("query" in ours) or not all(ours.values()):
         example = EXAMPLES["sqlite" if address.scheme == "sqlite" else "postgresql"]
-        raise StoreError(f'"{address}" must name one table or one query of the database, as in "{example}".')
+        raise AddressError(f'"{address}" must name one table or one query of the database, as in "{example}".')
     options = tuple((name, value) for name, value in parameters if name not in OURS)
     connection = parts._replace(query=urlencode(options)).geturl()
     query = ours.get("query")
@@ -85,7 +84,7 @@ def _sqlite_path(address: Address) -> str:
     SQLite.
     """
     if address.parts.netloc or not address.parts.path.strip("/"):
-        raise StoreError(
+        raise AddressError(
             f'"{address}" names no file. Write sqlite:///relative.db?table=… or sqlite:////absolute/path.db?table=….'
         )
-    return str(Path(unquote(address.parts.path.removeprefix("/"))).absolute())
+    return str(address.local)

@@ -15,6 +15,8 @@ FIXES = {
     "2BP01": "Drop what depends on the table, or write to another one.",
     "readonly": "Ask for the right to write the file and its folder.",
     "failed to open": "Check that the file and its folder exist on this machine and your rights to them.",
+    "unable to open database file": "If it is in WAL mode, SQLite writes files beside it even to read: copy it to a "
+    "folder that can be written, or turn the mode off there (PRAGMA journal_mode=DELETE).",
     "is locked": "Another program holds the file: let it finish, and run it again.",
     "is full": "Free space and run it again; nothing was published.",
     "not a database": "Check that the file is SQLite's.",

@@ -156,11 +156,11 @@ def test_the_version_is_printed_wherever_it_starts(package: str) -> None:
 def test_an_error_is_one_line_and_with_json_also_an_object() -> None:
     plain, machine, debug = (call("history", *options) for options in ([], ["--json"], ["--debug"]))
 
-    assert plain.exit_code == machine.exit_code == 1
+    assert plain.exit_code == machine.exit_code == 2
     assert plain.stderr.startswith("Error: ")
     assert plain.stderr.count("\n") == 1
     assert plain.stdout == ""
-    assert json.loads(machine.stdout) == {"error": plain.stderr.removeprefix("Error: ").strip(), "exit_code": 1}
+    assert json.loads(machine.stdout) == {"error": plain.stderr.removeprefix("Error: ").strip(), "exit_code": 2}
     assert "Traceback" in debug.stderr
 
 
@@ -237,18 +237,20 @@ def test_a_folder_that_can_not_be_made_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "said", "code"),
     [
-        ("127.0.0.1:9", "No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9 (Connection refused)"),
-        ("http://127.0.0.1:8265", "which only `ray job submit` uses"),
+        ("127.0.0.1:9", "No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9 (Connection refused)", 1),
+        ("http://127.0.0.1:8265", "which only `ray job submit` uses", 2),
     ],
 )
-def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, said: str) -> None:
+def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, said: str, code: int) -> None:
+    Path("raw").mkdir()
+    Path("raw/rows.csv").touch()
     process = spawn("process", "--source", "raw", "--sink", "dataset", env={"RAY_ADDRESS": address})
 
     _, errors = process.communicate(timeout=20)
 
-    assert process.returncode == 1
+    assert process.returncode == code
     assert said in errors
     assert "Traceback" not in errors
 
@@ -327,7 +329,7 @@ def test_another_alias_in_another_registry(registry: Registry, tmp_path: Path) -
 def test_what_the_registry_does_not_hold_is_said(line: str, said: str, registry: Registry) -> None:
     result = call(*line.split())
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -408,7 +410,8 @@ def test_train_promote_and_a_gate_that_refuses_a_worse_model(
     assert f"nightprice promote {NAME}@{good['version']} --if-better" in shown.stdout
     assert repeated == first
     assert good["metrics"]["accuracy"] > 0.5
-    assert "no champion" in first["why"]
+    assert "no champion yet, and it beats the majority" in first["why"]
+    assert "rows, measured on" in shown.stdout
     assert refused.exit_code == 3
     assert "not better" in refused.stderr
     assert f"{NAME}@champion stays in force." in refused.stderr

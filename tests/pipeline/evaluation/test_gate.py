@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from nightprice.errors import UsageError
+from pipeline.evaluation.evaluate import EvaluationError
 from pipeline.evaluation.gate import compare, decide
 from pipeline.settings import GateSettings, Settings
 from registry.artifact import Artifact, load_artifact
@@ -77,6 +79,17 @@ def test_the_first_model_is_promoted(tmp_path: Path) -> None:
     assert "no champion yet" in decision.reason
 
 
+@pytest.mark.parametrize(("accuracy", "promote"), [(0.52, True), (0.5, False), (0.4, False)])
+def test_the_first_model_must_beat_the_majority(tmp_path: Path, accuracy: float, promote: bool) -> None:
+    majority = {"label": "Mid", "accuracy": 0.5, "macro_f1": 0.2}
+    found = {"rows": 900, "metrics": {"accuracy": accuracy}, "majority": majority}
+
+    decision = decide(model(tmp_path, FIRST, 0, "nowhere", evaluation=found), None, Settings())
+
+    assert decision.promote is promote
+    assert f'accuracy {accuracy:.4f} against 0.5000 of always answering "Mid", on 900 holdout rows' in decision.reason
+
+
 def test_the_champion_does_not_replace_itself(tmp_path: Path) -> None:
     champion = model(tmp_path, FIRST, 0, "nowhere")
     assert not decide(champion, champion, Settings()).promote
@@ -86,6 +99,24 @@ def test_models_with_different_bins_are_not_compared(tmp_path: Path) -> None:
     other = model(tmp_path, SECOND, 1, "nowhere", label=CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json())
     with pytest.raises(UsageError, match="different bins or labels"):
         decide(other, model(tmp_path, FIRST, 0, "nowhere"), Settings())
+
+
+def test_models_of_two_cities_are_not_compared(tmp_path: Path) -> None:
+    other = model(tmp_path, SECOND, 1, "nowhere", vocabulary={"neighbourhood": {"Kadıköy": 1, "Beyoğlu": 2}})
+    with pytest.raises(UsageError, match=r"share no neighbourhood: the one knows Kadıköy, Beyoğlu; the other knows Br"):
+        decide(other, model(tmp_path, FIRST, 0, "nowhere"), Settings())
+
+
+def test_a_champion_that_knows_none_of_the_rows_is_the_one_that_is_named(ray_session: None, tmp_path: Path) -> None:
+    """Their vocabularies overlap, but not in the rows that were held out."""
+    listings = accepted_listings(500)
+    queens = listings.filter(pc.equal(listings["neighbourhood"], "Queens"))
+    data = write_dataset(tmp_path / "data", queens)
+    whole = model(tmp_path, FIRST, 0, data)
+    narrow = model(tmp_path, SECOND, 1, data, vocabulary={**whole.vocabulary, "neighbourhood": {"Bronx": 1}})
+
+    with pytest.raises(EvaluationError, match=rf"{SECOND} can't score any of the rows that .*{FIRST} .* knows .*Bronx"):
+        decide(whole, narrow, Settings())
 
 
 def test_both_are_evaluated_on_the_challengers_holdout(ray_session: None, tmp_path: Path) -> None:

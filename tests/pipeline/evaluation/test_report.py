@@ -412,3 +412,12 @@ def test_any_number_of_categories(number: int) -> None:
     cells = [attributes for attributes in page.named("g") if "heat" in str(attributes.get("class"))]
     assert len(cells) == number**2
     assert "over" in page.text
+
+
+def test_what_is_strange_stands_below_the_verdict_once() -> None:
+    notes = ["Only 40 rows measure the model.", "<b>bold</b>"]
+    page = Page(render_report(model() | {"notes": notes}, dataset() | {"notes": notes[:1]}))
+
+    assert page.text.count("Note: Only 40 rows measure the model.") == 1
+    assert "Note: <b>bold</b>" in page.text
+    assert "Note:" not in Page(render_report(model(), dataset())).text

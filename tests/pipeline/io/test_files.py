@@ -3,7 +3,7 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from pipeline.io import StoreError, exactly, write
 from pipeline.io.files import locate
 from pipeline.io.files import read as read_module
 from pipeline.io.files import text as text_files
+from pipeline.io.files import write as write_module
 from pipeline.io.files.locate import check_apart, find_files
 from tests.support.raw_listings import listing, table_of, write_csv
 from tests.support.stores import rows_at
@@ -241,15 +242,30 @@ def test_columns_of_different_types_in_files_of_one_task_come_as_text(tmp_path: 
     assert (rows[2]["price"], rows[2]["amenities"]) == ("75.5", '["TV"]')
 
 
-def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("type", [pa.binary(), pa.binary_view()])
+def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path, type: pa.DataType) -> None:
     table = table_of([listing(1), listing(2)])
-    prices = pa.array([b"$75.00", b"\xff75"])
+    prices = pa.array([b"$75.00", b"\xff75"], type)
     pq.write_table(table.set_column(table.column_names.index("price"), "price", prices), tmp_path / "x.parquet")
 
     good, bad = rows_of(tmp_path)
 
     assert (good["price"], good[INVALID_ROW], bad["price"]) == ("$75.00", None, None)
     assert "\\xff75" in bad[INVALID_ROW]
+
+
+def test_views_in_parquet_are_read_like_all_texts(tmp_path: Path) -> None:
+    table = table_of([{**listing(1), "amenities": None}, listing(2)])
+    expected = table.set_column(table.column_names.index("amenities"), "amenities", pa.array(['["TV"]', "[]"]))
+    pq.write_table(expected, tmp_path / "plain.parquet")
+    views = table.cast(pa.schema([(name, pa.string_view()) for name in table.column_names]))
+    lists = pa.array([["TV"], []], pa.list_view(pa.string_view()))
+    views = views.set_column(views.column_names.index("amenities"), "amenities", lists)
+    pq.write_table(views, tmp_path / "views.parquet")
+
+    plain, read = rows_of(tmp_path / "plain.parquet"), rows_of(tmp_path / "views.parquet")
+
+    assert [{**row, SOURCE_FILE: ""} for row in read] == [{**row, SOURCE_FILE: ""} for row in plain]
 
 
 def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,3 +329,39 @@ def test_a_bucket_of_google_that_does_not_answer_is_given_up_in_a_minute(monkeyp
         StoreError, match=r'^"gs://anonymous@bucket/x\?endpoint_override=127\.0\.0\.1:1&scheme=http" cannot be listed: '
     ):
         find_files(parse_address("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http"))
+
+
+@pytest.mark.parametrize("here", ["raw [2026]", "what?", "all*"])
+@pytest.mark.parametrize("source", ["rows", "rows/*.csv", "**/*.csv", "rows/[a-b].csv", "rows/a [v1]"])
+def test_a_path_with_signs_of_globs_that_exists_is_read_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, source: str
+) -> None:
+    folder = tmp_path / here / "rows"
+    (folder / "a [v1]").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / here)
+    for name in ("a.csv", "a [v1]/a.csv"):
+        (folder / name).touch()
+
+    _, files = find_files(parse_address(source))
+
+    first = {"**/*.csv": 2, "rows": 2}.get(source, 1)
+    assert len(files) == first
+
+
+def test_a_source_with_brackets_is_kept_apart_from_its_sink_too(tmp_path: Path) -> None:
+    (tmp_path / "raw [1]").mkdir()
+
+    with pytest.raises(UsageError, match="lies in the source"):
+        check_apart(parse_address(f"{tmp_path}/raw [1]"), parse_address(f"{tmp_path}/raw [1]/out"))
+
+
+def test_nothing_is_asked_of_a_bucket_but_below_the_prefix() -> None:
+    """To make a folder Arrow asks for the bucket itself, which a role for one prefix may not."""
+
+    class Bucket:
+        """The part of a file system that would ask."""
+
+        def create_dir(self, path: str) -> None:
+            raise AssertionError(f"create_dir of {path}")
+
+    write_module._make_folder(cast(fs.FileSystem, Bucket()), "bucket/prefix/versions")

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
+from adbc_driver_manager import AdbcStatusCode
+from adbc_driver_manager import Error as DriverError
 
 from nightprice.address import parse_address
 from nightprice.errors import ContractError
@@ -17,6 +19,7 @@ from pipeline.io import ACCEPTED, REJECTED, StoreError, WriteStats, exactly, wri
 from pipeline.io.sql import store as sql
 from pipeline.io.sql.address import sql_address
 from pipeline.io.sql.databases import Database, database_of
+from pipeline.io.sql.errors import store_errors
 from pipeline.io.sql.staging import SqlStaging
 from pipeline.manifests import DatasetManifest
 from tests.support.postgres_server import Server
@@ -104,6 +107,16 @@ def test_a_missing_table_is_named_with_the_closest(keyed: str) -> None:
     with pytest.raises(StoreError, match=r'there is no table "keyd". Did you mean "keyed"\?') as caught:
         conditions(f"{keyed}?table=keyd")
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_database_in_wal_mode_that_can_not_be_written_says_so() -> None:
+    address = sql_address(parse_address("sqlite:////read-only/x.db?table=rows"))
+
+    with pytest.raises(StoreError, match=r"If it is in WAL mode, .*journal_mode=DELETE"), store_errors(address):
+        raise DriverError(
+            "INTERNAL: [SQLite] Failed to prepare query: unable to open database file",
+            status_code=AdbcStatusCode.INTERNAL,
+        )
 
 
 def test_a_wrong_query_is_one_sentence(database: str) -> None:

@@ -14,6 +14,8 @@ from pipeline.train.train import train
 from registry.artifact import Artifact
 from registry.registry import Registry
 from tests.support.accepted_listings import accepted_listings, write_dataset
+from tests.support.tiny_model import FIRST, NAME, tiny_artifact
+from transforms.listings import CONTRACT
 
 ROWS = 3_000
 SETTINGS = Settings(xgboost=XGBoostSettings(rounds=60, max_depth=4), random_forest=ForestSettings(trees=12))
@@ -110,7 +112,8 @@ def test_another_model_is_compared_on_the_same_rows(
     (other,) = manifest["comparison"]
     assert boosted["model"] in other["name"]
     assert other["metrics"] == boosted["metrics"]
-    assert other["rows"] == manifest["evaluation"]["rows"]
+    assert other["rows"] == manifest["evaluation"]["rows"] == forest["rows"]["measured"]
+    assert forest["comparison"] == [other]
 
 
 def test_a_named_holdout_is_held_out_and_kept_with_the_model(
@@ -135,12 +138,34 @@ def file(registry: str, result: dict[str, Any], name: str) -> bytes:
         ({"estimator": "xgbost"}, 'no estimator "xgbost". Did you mean "xgboost"'),
         ({"workers": 0}, "0 workers"),
         ({"holdout_ids": "nowhere.csv"}, "nowhere.csv"),
+        (
+            {"settings": SETTINGS.override(bins=(100.0, 200.0, 300.0))},
+            "ask for Low, Mid, High, Lux at 100, 200, 300, minimum 10, but",
+        ),
     ],
 )
 def test_wrong_usage_is_said_before_anything_runs(data: str, registry: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as error:
-        train(data, registry=registry, settings=SETTINGS, **options)
+        train(data, **{"registry": registry, "settings": SETTINGS, **options})
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"label": CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json()}, "have different bins or labels"),
+        ({"vocabulary": {"neighbourhood": {"Kadıköy": 1}, "property_type": {}, "room_type": {}}}, "share no neighbour"),
+    ],
+)
+def test_a_model_that_means_something_else_is_not_set_beside(
+    ray_session: None, data: str, tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    registry.publish(tiny_artifact(tmp_path / "model", FIRST, **change), NAME)
+
+    with pytest.raises(UsageError, match=problem):
+        train(data, registry=registry.uri, settings=SETTINGS, compare=f"{NAME}@{FIRST}")
+    assert len(registry.versions(NAME)) == 1
 
 
 def test_a_dataset_without_prices_is_refused(tmp_path: Path, registry: str, table: pa.Table) -> None:

@@ -309,10 +309,10 @@ def test_what_is_wrong_is_said_before_ray_starts(registry: Registry, tmp_path: P
     (damaged / "model.onnx").write_bytes(b"no model")
     closed = free_port()
     cases: list[tuple[str, int, dict[str, Any], dict[str, str]]] = [
-        ("There is no registry at", 1, {"registry": tmp_path / "nowhere"}, {}),
-        ('holds no model "listing-price"', 1, {"registry": tmp_path}, {}),
-        ('has no alias "nobody"', 1, {"registry": registry.uri, "model": f"{NAME}@nobody"}, {}),
-        ("is neither a folder nor NAME@ALIAS", 1, {"model": tmp_path / "nowhere"}, {}),
+        ("There is no registry at", 2, {"registry": tmp_path / "nowhere"}, {}),
+        ('holds no model "listing-price"', 2, {"registry": tmp_path}, {}),
+        ('has no alias "nobody"', 2, {"registry": registry.uri, "model": f"{NAME}@nobody"}, {}),
+        ("is neither a folder nor NAME@ALIAS", 2, {"model": tmp_path / "nowhere"}, {}),
         ("is not a model: it has no manifest.json", 1, {"model": tmp_path}, {}),
         ("model.onnx has changed", 1, {"model": damaged}, {}),
         ("has the model format 99", 1, {"model": newer}, {}),

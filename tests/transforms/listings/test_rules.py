@@ -26,6 +26,18 @@ def test_integer_refuses_what_is_no_whole_number(raw: str) -> None:
         readers.integer(raw)
 
 
+@pytest.mark.parametrize(
+    "raw", ["1216463657261099520.0", "9007199254740993.0", "9007199254740992.", "-9007199254740993.00"]
+)
+def test_integer_refuses_what_a_float_may_have_rounded(raw: str) -> None:
+    with pytest.raises(ValueError, match="was a float, which may have lost its last digits"):
+        readers.integer(raw)
+
+
+def test_integer_reads_a_fraction_of_zeros_below_2_to_53() -> None:
+    assert readers.integer("9007199254740991.0") == 2**53 - 1
+
+
 @pytest.mark.parametrize(("raw", "expected"), [("40.68494", 40.68494), ("-73.9", -73.9), (" 2 ", 2.0), ("1e1", 10.0)])
 def test_number(raw: str, expected: float) -> None:
     assert readers.number(raw) == expected

@@ -24,13 +24,13 @@ class Fault:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("price:missing", 4, {"price": (None, "", "  ")}),
-    Fault("price:unparseable", 2, {"price": ("call us", "$", "N/A", "1.2.3,4", "$1,23,456.00", "free")}),
+    Fault("price:missing", 4, {"price": (None, "", "  ", "N/A")}),
+    Fault("price:unparseable", 2, {"price": ("call us", "$", "1.2.3,4", "$1,23,456.00", "free")}),
     Fault("price:below_minimum", 3, {"price": ("$0.00", "$1.00", "$9.00", "$9.99", "$-75.00")}),
     Fault("room_type:not_allowed", 2, {"room_type": ("Entire home", "private room", "Treehouse", "2")}),
     Fault("room_type:missing", 1, {"room_type": (None,)}),
     Fault("latitude:out_of_range", 2, {"latitude": ("406.8494", "90.0001", "-4068494")}),
-    Fault("longitude:unparseable", 1, {"longitude": ("W73", "-73,95765", "nan")}),
+    Fault("longitude:unparseable", 1, {"longitude": ("W73", "-73,95765", "73°57'W")}),
     Fault("neighbourhood:missing", 2, {"neighbourhood_group_cleansed": (None,), "neighbourhood_cleansed": (None,)}),
     Fault("accommodates:out_of_range", 1, {"accommodates": ("0", "-2", "640")}),
     Fault("id:unparseable", 1, {"id": ("5.40E+17", "#REF!", "listing")}),

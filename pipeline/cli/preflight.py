@@ -1,0 +1,65 @@
+"""What can be known before Ray starts: a mistyped address, model or file ends a command at once, with exit code 2."""
+
+from typing import TYPE_CHECKING
+
+from nightprice.address import parse_address
+from nightprice.job_folder import check_outlives_job
+from nightprice.ray_environment import configure_pipeline
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+
+def check_source(text: str) -> None:
+    """Raise AddressError for an address that no store reads, or local files that do not exist."""
+    configure_pipeline()  # Ray, which stores import, reads it then
+    from pipeline.io.stores import store_of
+
+    address = parse_address(text)
+    store_of(address)
+    if address.scheme == "file":
+        from pipeline.io.files.locate import find_files
+
+        find_files(address)
+
+
+def check_sink(text: str) -> None:
+    """Raise UsageError for an address that can't be written to, or that is lost with the job that writes it."""
+    configure_pipeline()
+    from pipeline.io.stores import check_writable
+
+    address = parse_address(text)
+    check_outlives_job(address.local, address.display)
+    check_writable(address)
+
+
+def check_dataset(text: str) -> None:
+    """Raise AddressError for a local folder that is not a processed dataset."""
+    configure_pipeline()
+    from pipeline.io.stores import open_published, store_of
+
+    address = parse_address(text)
+    store_of(address)
+    if address.scheme == "file":
+        open_published(address)
+
+
+def check_model(ref: str, settings: "Settings") -> None:
+    """Raise RegistryError for a reference or a folder that is not a model."""
+    from registry.references import is_reference
+    from registry.registry import Registry
+
+    registry = Registry(settings.registry, settings.cache_dir)
+    registry.resolve(ref) if is_reference(ref) else registry.load(ref)
+
+
+def check_training(settings: "Settings", holdout_ids: str | None) -> None:
+    """Raise UsageError for a registry or a storage that is lost with this job, or a file of ids that can't be read."""
+    from pipeline.split import read_split
+    from registry.registry import Registry
+
+    if settings.training_storage:
+        storage = parse_address(settings.training_storage)
+        check_outlives_job(storage.local, storage.display)
+    read_split(holdout_ids, settings.holdout_share)
+    Registry(settings.registry, settings.cache_dir).check_writable()
