@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +28,7 @@ def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
     if content is None:
         raise missing_file_error(where, MANIFEST)
     manifest = read_manifest(content, where)
-    # Two registries may hold versions of the same name.
-    target = cache / hashlib.sha256(store.uri.encode()).hexdigest()[:16] / path
+    target = _place(store, cache) / path
     cached = _load_unchanged(target, manifest, threads)
     if cached is not None:
         return cached
@@ -40,6 +39,18 @@ def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
             f"The model cache {target.parent} can't be written ({error.strerror}). Check its rights and the space "
             "left, or set another cache."
         ) from error
+
+
+def keep_only(store: Store, versions: Collection[str], folder: str, cache: Path) -> None:
+    """Remove from the cache all copies of a folder of versions but these. Other processes may do so at once."""
+    for copy in sorted((_place(store, cache) / folder).glob("[!.]*")):
+        if copy.name not in versions:
+            _discard(copy)
+
+
+def _place(store: Store, cache: Path) -> Path:
+    """Two registries may hold versions of the same name."""
+    return cache / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
 
 
 def _load_unchanged(target: Path, manifest: ModelManifest, threads: int) -> Artifact | None:

@@ -17,7 +17,7 @@ from nightprice.errors import closest
 from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
-from registry.cache import load_cached
+from registry.cache import keep_only, load_cached
 from registry.errors import ArtifactError, ConflictError, RegistryError, RegistryUsageError
 from registry.manifest import ModelManifest, VersionSummary, summary_of
 from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, version_path
@@ -155,6 +155,16 @@ class Registry:
         if self._store.local is not None:
             return load_artifact(self._store.local / path, threads)
         return load_cached(self._store, path, self._cache, threads)
+
+    def tidy_cache(self, in_force: Artifact) -> None:
+        """Remove the cached versions of a model that are not this one, and that no alias names.
+
+        For a process that follows an alias for long. Raises OSError if the cache can't be written.
+        """
+        if self._store.local is None:
+            named = {record.version for record in self.aliases(in_force.name).values()}
+            folder = version_path(in_force.name, in_force.version).rpartition("/")[0]
+            keep_only(self._store, {in_force.version, *named}, folder, self._cache)
 
     def current(self, name: str, alias: str) -> AliasRecord | None:
         """The record of an alias that is in force, or None if it was never set.

@@ -39,6 +39,7 @@ class Store:
     """
 
     def __init__(self, uri: str) -> None:
+        _refuse_options(uri)
         self.local = _local_path(uri)
         self.uri = uri.rstrip("/") if self.local is None else str(self.local)
         if self.local is None:
@@ -171,6 +172,17 @@ def _check_hard_links(folder: Path) -> None:
                 f"{folder} can't be a registry: its file system has no hard links ({error.strerror}). Choose a folder "
                 "on a local disk or NFS, or a bucket."
             ) from error
+
+
+def _refuse_options(uri: str) -> None:
+    """Those of a source or a sink would be dropped without a word: the client here has other ones."""
+    parts = urlsplit(uri)
+    if len(parts.scheme) > 1 and (parts.query or parts.fragment):
+        address = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        raise RegistryUsageError(
+            f"The address of the registry {address} has options after it, and a registry takes none. Set them as "
+            "variables: AWS_ENDPOINT_URL for endpoint_override, AWS_REGION for region."
+        )
 
 
 def _local_path(uri: str) -> Path | None:

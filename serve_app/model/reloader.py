@@ -201,6 +201,15 @@ class ModelReloader:
             f"Model {predictor.ref} in force after {time.perf_counter() - started:.2f} s, before {previous or 'none'}"
         )
 
+        self._tidy_cache(predictor)
+
+    def _tidy_cache(self, predictor: Predictor) -> None:
+        """The model is in force already: what goes wrong here is no failure of it."""
+        try:
+            self._registry.tidy_cache(predictor.artifact)
+        except (OSError, NightpriceError) as error:
+            logger.warning("Old models stay in the cache: %s", error)
+
     def _record_failure(self, requested: str | None, result: str, error: str) -> None:
         last = self._last_attempt
         is_repeated = last is not None and (last.result, last.error) == (result, error)

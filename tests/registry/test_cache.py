@@ -11,7 +11,7 @@ from registry.artifact import load_artifact
 from registry.errors import ArtifactError
 from registry.registry import Registry
 from tests.support.s3_server import Bucket
-from tests.support.tiny_model import FIRST, NAME, golden_rows, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, THIRD, golden_rows, tiny_artifact
 
 REF = f"{NAME}@{FIRST}"
 
@@ -72,6 +72,24 @@ def test_a_registry_that_was_made_anew_is_not_served_from_the_old_copy(
     obstore.delete(store, [item["path"] for item in obstore.list(store).collect()])
     registry.publish(tiny_artifact(tmp_path / "anew", seed=1), NAME)
     assert registry.load(REF).manifest == load_artifact(tmp_path / "anew").manifest
+
+
+def test_only_the_version_in_force_and_what_aliases_name_stays(
+    registry: Registry, s3: Bucket, cache: Path, tmp_path: Path
+) -> None:
+    for seed, version in enumerate((SECOND, THIRD), 1):
+        registry.publish(tiny_artifact(tmp_path / version, version, seed=seed), NAME)
+    other = Registry(f"{s3.uri}/other", cache)
+    other.publish(tiny_artifact(tmp_path / "else"), NAME)
+    registry.promote(NAME, SECOND, "challenger", "test")
+    elsewhere = other.load(REF)
+    loaded = [registry.load(f"{NAME}@{version}") for version in (FIRST, SECOND, THIRD)]
+
+    registry.tidy_cache(loaded[2])
+
+    assert sorted(path.name for path in loaded[0].folder.parent.iterdir()) == [SECOND, THIRD]
+    assert elsewhere.folder.is_dir()
+    assert registry.load(REF).ref == REF
 
 
 def test_many_loaders_at_once_share_one_copy(registry: Registry, s3: Bucket, cache: Path) -> None:

@@ -28,6 +28,9 @@ from tests.support.tiny_model import FIRST, NAME, tiny_artifact
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
+        ("s3://bucket/x?endpoint_override=127.0.0.1:5006&scheme=http", "takes none. Set them as variables"),
+        ("gs://bucket/x#part", "takes none"),
+        ("file:///srv/models?x=1", "takes none"),
         ("s4://bucket/x", 'unknown scheme "s4".'),
         ("s3://", '"s3://" has no bucket. Write s3://BUCKET/FOLDER.'),
         ("https://example.org/x", 'unknown scheme "https".'),

@@ -347,3 +347,20 @@ def test_a_model_that_scores_rows_otherwise_together_is_not_taken() -> None:
 
     with pytest.raises(NightpriceError, match=r"other probabilities than many, by up to 0\.001\."):
         self_test(predictor, threads=2)
+
+
+def test_a_service_keeps_no_models_that_nobody_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, tidied = registry_with(tmp_path, [FIRST, SECOND]), list[str]()
+
+    def tidy(in_force: Any) -> None:
+        tidied.append(in_force.version)
+        raise OSError("read-only")
+
+    monkeypatch.setattr(registry, "tidy_cache", tidy)
+    reloader, metrics = following(registry)
+    registry.promote(NAME, SECOND, "champion", "test")
+    reloader.poll()
+    reloader.poll()
+
+    assert tidied == [FIRST, SECOND]
+    assert metrics.reloads == {"done": 2}, "a cache that can't be tidied is not a failure of the model"
