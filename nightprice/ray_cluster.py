@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -29,6 +30,22 @@ def connect(**local: Any) -> None:
             ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # Ray's errors have no common base but Exception
         raise NightpriceError(_not_started(address, first_line(error))) from error
+
+
+def disconnect(*, keep_logs: bool) -> None:
+    """Leave the cluster, or end the Ray that `connect` started: its session folder (logs, sockets) goes with it.
+
+    `keep_logs` leaves the folder, for after a failure.
+    """
+    import ray
+    from ray._private import worker
+
+    # There is no public way to ask for it.
+    node = worker._global_node
+    session = node.get_session_dir_path() if node is not None and node.is_head() else None
+    ray.shutdown()
+    if session and not keep_logs:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def _not_started(address: str | None, reason: str) -> str:

@@ -31,6 +31,9 @@ SERVE = {
     # does.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
 }
+# Ray's own ports, metrics included, open to this machine only. The variable is documented for Windows and macOS, where
+# this is the default.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def configure(*variables: Mapping[str, str]) -> None:

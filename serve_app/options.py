@@ -14,7 +14,9 @@ from registry import CHAMPION
 from registry.references import is_reference
 from transforms.contract import Contract, load_contract
 
+Origin = Annotated[str, Field(pattern=r"^(\*|null|https?://[^/\s,]+)$")]
 Positive = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -48,7 +50,11 @@ class ServeOptions(LayeredSettings):
     threads: Positive = Field(1, description="Threads that score in one replica.")
 
     host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all.")
-    port: Annotated[int, Field(ge=1, le=65_535)] = Field(8000, description="Port to listen at.")
+    port: Port = Field(8000, description="Port to listen at.")
+    metrics_host: Literal["127.0.0.1", "0.0.0.0"] = Field(
+        "127.0.0.1", description="Where Ray, if it is started here, exports metrics: to this machine, or to all."
+    )
+    metrics_port: Port | None = Field(None, description="Port of the metrics. None: the first free one from 9400 on.")
 
     min_replicas: Positive = Field(1, description="Replicas that always run.")
     max_replicas: Positive = Field(1, description="Maximum number of replicas.")
@@ -74,6 +80,10 @@ class ServeOptions(LayeredSettings):
     max_rows: Positive = Field(100_000, description="Maximum number of records in one request.")
     body_timeout_s: float = Field(20.0, gt=0, description="How long a client may take to send its body.")
     request_timeout_s: float = Field(60.0, gt=0, description="How long a request may take in all.")
+
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(split_list)] = Field(
+        (), description="Origins whose pages may call the service from a browser, separated by commas; * for all."
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What a replica logs; DEBUG adds every refusal."

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from serve_app.options import ServeOptions, variable
 
 # Defaults that differ from machine to machine, or are nothing to print.
-_DISPLAYED = {"cache_dir": "the user's cache folder", "api_keys": "none"}
+_DISPLAYED = {"cache_dir": "the user's cache folder", "api_keys": "none", "cors_origins": "none"}
 
 
 def option_table() -> Iterator[str]:

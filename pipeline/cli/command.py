@@ -4,6 +4,7 @@ work.
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Run:
     @contextmanager
     def ray(self, what: str) -> Iterator[None]:
         """Joins or starts Ray for the work named by `what`, and ends what it started."""
+        from nightprice.ray_cluster import disconnect
         from nightprice.ray_environment import configure_pipeline
 
         configure_pipeline()
@@ -94,7 +96,7 @@ class Run:
                 yield
         finally:
             if not joined:
-                ray.shutdown()
+                disconnect(keep_logs=sys.exc_info()[1] is not None)
 
 
 def command(example: str, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:

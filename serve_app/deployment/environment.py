@@ -15,6 +15,7 @@ import psutil
 
 from nightprice import ray_environment
 from nightprice.errors import NightpriceError
+from serve_app.options import ServeOptions
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ PORT_VARIABLES = {
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
 }
+FIRST_METRICS_PORT = 9400
 FOLDER_VARIABLES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -71,6 +73,15 @@ def haproxy_binary() -> str | None:
     except (ImportError, OSError):
         return shutil.which("haproxy")
     return binary
+
+
+def metrics_port(options: ServeOptions) -> int:
+    """The port at which Ray will export metrics. Raises NightpriceError, naming the holder, if it is taken."""
+    if options.metrics_port is None:
+        return _free_port(FIRST_METRICS_PORT, options.port)
+    if not _is_free("", options.metrics_port):
+        raise NightpriceError(_taken(options.metrics_port))
+    return options.metrics_port
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """`nightprice serve`: starts or joins Ray, deploys the application, and ends cleanly."""
 
+import io
 import logging
 import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +17,15 @@ from typing import Any
 
 import psutil
 
+from nightprice import ray_environment
 from nightprice.errors import NightpriceError, first_line
-from nightprice.ray_cluster import connect
+from nightprice.ray_cluster import connect, disconnect
 from registry.registry import Registry
 from serve_app.deployment import environment
 from serve_app.deployment.shared_cluster import deployed_on_shared_cluster
 from serve_app.model.predictor import Predictor
 from serve_app.model.reloader import self_test
-from serve_app.options import ServeOptions, load_options, variable
+from serve_app.options import LOOPBACK, ServeOptions, load_options, variable
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +46,10 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
     _check_model(options)
     joins = bool(os.environ.get("RAY_ADDRESS"))
     with environment.configured(options.port) as haproxy, ExitStack() as running:
-        if not joins:
-            environment.check_ports(options.host, options.port, haproxy is not None)
+        local = {} if joins else _local_ray(options, haproxy is not None)
         stopped = running.enter_context(_signals())
-        running.enter_context(_ray())
+        running.callback(setattr, sys, "stdout", sys.stdout)
+        running.enter_context(_ray(local))
         # HAProxy goes before Ray: a driver whose cluster is gone may not live to the end of its own shutdown.
         running.enter_context(_without_haproxy(None if joins else haproxy))
         running.enter_context(_deployed(options, stopped, joins))
@@ -56,7 +59,7 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
                 f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set "
                 "NIGHTPRICE_SERVE_API_KEYS."
             )
-        for line in _greeting(address, options):
+        for line in _greeting(address, options.model_ref()):
             say(line)
         if ready:
             ready(address)
@@ -80,15 +83,15 @@ def check_cpus(options: ServeOptions, cpus: float) -> None:
         )
 
 
-def _greeting(address: str, options: ServeOptions) -> Iterator[str]:
+def _greeting(address: str, model: str) -> Iterator[str]:
     import ray
 
-    yield f"Serving {options.model} at {address}"
+    yield f"Serving {model} at {address}"
     yield f"  page       {address}/"
     yield f"  documents  {address}/docs"
-    ports = {node["MetricsExportPort"] for node in ray.nodes() if node["Alive"]}
-    if len(ports) == 1:
-        yield f"  metrics    http://{_public_host(options.host)}:{ports.pop()}/metrics"
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1:
+        yield f"  metrics    http://{nodes[0]['NodeManagerAddress']}:{nodes[0]['MetricsExportPort']}/metrics"
     yield "  stop with Ctrl-C"
 
 
@@ -149,21 +152,26 @@ def _signals() -> Iterator[_Stop]:
         stop.disarm()
 
 
-@contextmanager
-def _ray() -> Iterator[None]:
-    import ray
+def _local_ray(options: ServeOptions, with_haproxy: bool) -> dict[str, Any]:
+    """What a Ray that is started here needs, before its first import. Raises NightpriceError for a port in use."""
+    environment.check_ports(options.host, options.port, with_haproxy)
+    ray_environment.configure(ray_environment.LOOPBACK if options.metrics_host in LOOPBACK else {})
+    return {"object_store_memory": OBJECT_STORE_BYTES, "_metrics_export_port": environment.metrics_port(options)}
 
-    connect(object_store_memory=OBJECT_STORE_BYTES)
+
+@contextmanager
+def _ray(local: dict[str, Any]) -> Iterator[None]:
+    """Around the Ray of RAY_ADDRESS or, without, one that is started with these arguments."""
+    connect(**local)
     try:
         yield
     finally:
-        ray.shutdown()
+        disconnect(keep_logs=sys.exc_info()[1] is not None)
 
 
 @contextmanager
 def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[None]:
     from ray import serve as ray_serve
-    from ray.exceptions import GetTimeoutError, RayError
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
@@ -175,7 +183,7 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
     http = HTTPOptions(host=options.host, port=options.port)
     with deployed_on_shared_cluster(options, NAME) if joins else _on_this_machine(options):
         try:
-            with stopped.interrupting():
+            with stopped.interrupting(), _as_errors():
                 ray_serve.start(
                     http_options=http, logging_config=LoggingConfig(encoding="JSON", enable_access_log=False)
                 )
@@ -183,9 +191,21 @@ def _deployed(options: ServeOptions, stopped: _Stop, joins: bool) -> Iterator[No
                 ray_serve.run(build(options), name=NAME, route_prefix="/")
                 stopped.arm()
                 _await_answer(options)
-        except (RuntimeError, RayError, GetTimeoutError) as error:
-            raise NightpriceError(f"The service did not start: {_cause(str(error))} {_LOG}") from error
+            yield
+        finally:
+            # A thread of Ray's prints there that its controller has ended. `serve` puts it back at the end.
+            sys.stdout = io.StringIO()
+
+
+@contextmanager
+def _as_errors() -> Iterator[None]:
+    """Raises as NightpriceError what Ray raises when a deployment fails."""
+    from ray.exceptions import GetTimeoutError, RayError
+
+    try:
         yield
+    except (RuntimeError, RayError, GetTimeoutError) as error:
+        raise NightpriceError(f"The service did not start: {_cause(str(error))} {_LOG}") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import pyarrow as pa
 from serve_app.errors import RequestError, overloaded
 from serve_app.http import page
 from serve_app.http.content_coding import coding_of, decompress
+from serve_app.http.cors import Cors
 from serve_app.http.keys import Keys
 from serve_app.http.middleware import DIRECT
 from serve_app.http.openapi import document, paths_without_key
@@ -65,7 +67,7 @@ class Api:
         self._reloader, self._options, self._metrics = reloader, options, metrics or NoMetrics()
         self._contract = reloader.contract
         self._max_fields = max_fields(self._contract)
-        self._keys = Keys(options.api_keys)
+        self._keys, self._cors = Keys(options.api_keys), Cors(options.cors_origins)
         self._open_routes = page.PATHS | {"/openapi.json"} | paths_without_key()
         self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
         self._lock = threading.Lock()
@@ -100,7 +102,8 @@ class Api:
         route = "other"
         try:
             route, endpoint = self._find(path, method)
-            if route not in self._open_routes:
+            # A preflight carries no key.
+            if route not in self._open_routes and method != "OPTIONS":
                 self._keys.check(scope["headers"])
             body = await self._read(headers, receive) if method == "POST" else b""
             if method == "POST" and len(body) <= MAX_INLINE_BYTES:
@@ -114,6 +117,8 @@ class Api:
             logger.exception("A request failed", extra={"request": request_id, "endpoint": route})
             fault = RequestError(500, "internal", "The service failed. Its log has the reason under this request id.")
             response = self._refusal(fault, path, request_id)
+        if self._cors:
+            response = replace(response, headers={**response.headers, **self._cors.headers(headers)})
         # Elsewhere Ray Serve adds the request id.
         own_id = request_id if DIRECT in scope else None
         await send_response(send, response, own_id, method == "HEAD")
@@ -127,6 +132,8 @@ class Api:
             if v2_route is None:
                 raise RequestError(404, "not_found", "This path does not exist. /docs lists those that do.")
             route, methods = v2_route.name, self._v2_endpoints(v2_route)
+        if method == "OPTIONS" and self._cors:
+            return route, _fixed(self._cors.preflight(methods))
         endpoint = methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
             allowed = {"Allow": ", ".join(methods)}

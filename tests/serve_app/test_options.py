@@ -37,6 +37,8 @@ def test_keys_never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"port": 0}, "port"),
         ({"min_replicas": 3, "max_replicas": 2}, "less than min_replicas"),
         ({"api_keys": "short"}, "shorter than 16"),
+        ({"cors_origins": "https://shop.example/page"}, "cors_origins can't be 'https://shop.example/page'"),
+        ({"metrics_host": "10.0.0.1"}, "metrics_host can't be '10.0.0.1'"),
         ({"api_keys": 5}, "api_keys can't be what it is"),
     ],
 )

@@ -232,6 +232,21 @@ def test_two_services_on_one_machine_leave_each_other_alone(service: Service, se
     assert service.request("POST", "/v1/predict", EXAMPLE)[0] == 200
 
 
+def test_metrics_are_at_a_known_port_and_open_to_this_machine_only(service: Service, second: Second) -> None:
+    """The first service by its options, the second by default, though it listens at all addresses itself."""
+    for ours in (service, second.service):
+        (line,) = [line for line in ours.said if "metrics" in line]
+        (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", line)
+        assert "ray_nightprice" in await_that(ours.metrics, lambda text: "ray_nightprice" in text, 60)
+        addresses = {
+            connection.laddr.ip
+            for process in ours.below()
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == int(port)
+        }
+        assert addresses == {"127.0.0.1"}
+
+
 def test_an_open_service_on_all_addresses_says_so_loudly(second: Second, service: Service) -> None:
     assert "WARNING: no keys" in " ".join(second.service.said)
     assert "WARNING" not in " ".join(service.said)
