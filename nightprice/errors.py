@@ -31,6 +31,9 @@ class NightpriceError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class UsageError(NightpriceError):
     """Arguments, settings or options that cannot be right."""
@@ -44,6 +47,23 @@ class ContractError(NightpriceError):
 
 class UnknownValueError(NightpriceError):
     """A category that a model has not learned; the message names the known ones."""
+
+
+def printable(text: str) -> str:
+    r"""A text for a terminal, a log or an answer: whatever does not print, as data may bring it, is escaped.
+
+    Lines and tabs stay. `NightpriceError` and the console pass all that they say through here.
+
+    >>> print(printable("Queens\x1b[2J\u202e, zażółć"))
+    Queens\x1b[2J\u202e, zażółć
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 def missing_column(

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nightprice.errors import NightpriceError, first_line
+from nightprice.errors import NightpriceError, first_line, printable
 from pipeline.cli.extras import install_line
 from pipeline.cluster.causes import causes, without_advice
 
@@ -43,7 +43,7 @@ class Screen:
     def result(self, data: Mapping[str, Any], *tables: "RenderableType") -> None:
         """The outcome: one JSON object for machines, or tables for people."""
         if self.as_json:
-            print(json.dumps(plain(data), ensure_ascii=False, allow_nan=False), file=self.stdout, flush=True)
+            print(json_line(data), file=self.stdout, flush=True)
             return
         console = _console(self.stdout)
         for table in tables:
@@ -103,8 +103,26 @@ def _is_descriptor(stream: TextIO, number: int) -> bool:
 
 def _console(stream: TextIO) -> "Console":
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(file=stream, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL)
+    class PrintableConsole(Console):
+        """Escapes what data may bring to a terminal."""
+
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for text, style, control in super().render(*arguments, **options):
+                yield Segment(text if control else printable(text), style, control)
+
+    return PrintableConsole(file=stream, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL)
+
+
+def json_line(data: Mapping[str, Any]) -> str:
+    r"""A result as one line of JSON, in which all that does not print is escaped.
+
+    >>> print(json_line({"place": "Zürich\x9b"}))
+    {"place": "Zürich\u009b"}
+    """
+    text = json.dumps(plain(data), ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def plain(value: Any) -> Any:
@@ -129,7 +147,7 @@ def report(error: BaseException, debug: bool, out: Screen) -> int:
     if isinstance(error, BrokenPipeError):
         return code
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     _console(sys.stderr).print(f"Error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     if out.as_json:
         with suppress(OSError):  # where the result could not be written either

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightprice.errors import closest
+from nightprice.errors import closest, printable
 from serve_app.errors import InvalidRecord, Problem
 from transforms.contract import MISSING, OUT_OF_RANGE, UNKNOWN, UNPARSEABLE, Contract, Field
 from transforms.encode import Encoder, Vocabulary
@@ -123,7 +123,7 @@ class RecordReader:
 
     def unknown_field(self, name: str, value: Any) -> Problem:
         """What a caller is told about a field that records do not have."""
-        short = name if len(name) <= MAX_SHOWN_CHARACTERS else name[:MAX_SHOWN_CHARACTERS] + "…"
+        short = printable(name if len(name) <= MAX_SHOWN_CHARACTERS else name[:MAX_SHOWN_CHARACTERS] + "…")
         expected = "one of the fields " + ", ".join(self.names)
         return Problem(short, UNKNOWN_FIELD, shown(value), expected, closest(short, self.names))
 
@@ -157,7 +157,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 2**256:
         return "a number of many digits"
     is_plain = value is None or isinstance(value, (str, int, float))
-    text = json.dumps(value, ensure_ascii=False) if is_plain else str(value)
+    text = printable(json.dumps(value, ensure_ascii=False) if is_plain else str(value))
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
 
 

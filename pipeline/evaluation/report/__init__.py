@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from nightprice.errors import printable
 from pipeline.evaluation.report import charts, view
 
 
@@ -23,4 +24,4 @@ def render_report(manifest: Mapping[str, Any], dataset_manifest: Mapping[str, An
     )
     template = environment.from_string(here.joinpath("template.html").read_text("utf-8"))
     style = Markup(here.joinpath("style.css").read_text("utf-8"))  # our own file, not data
-    return template.render(view.page(manifest, dataset_manifest), charts=charts, style=style)
+    return printable(template.render(view.page(manifest, dataset_manifest), charts=charts, style=style))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema
 import numpy as np
 import pyarrow as pa
@@ -390,6 +391,61 @@ def test_a_byte_order_mark_is_passed_over(client: Client, path: str) -> None:
     assert client.post(path, content=body.encode("utf-8-sig")).json() == client.post(path, POSTS[path]).json()
     answer = client.post(path, content=body.encode("utf-16"))
     assert (answer.status_code, "UTF-16" in answer.text) == (400, True)
+
+
+def test_no_answer_brings_commands_to_a_terminal(client: Client) -> None:
+    rubbish = "\x1b[2J\x9b31m\u202e"
+    answers = [
+        client.post("/v1/predict", {**EXAMPLE, "room_type": rubbish, f"made{rubbish}up": rubbish}),
+        client.post("/v1/predict", {**EXAMPLE, "neighbourhood": rubbish}),
+        client.post("/v1/predict/batch", {"listings": [{**EXAMPLE, f"made{rubbish}up": 1}]}),
+        client.post(INFER, {"inputs": [tensor("neighbourhood", [rubbish]), {**tensor("id", [1]), "name": rubbish}]}),
+        client.arrow(stream(pa.Table.from_pylist([{**EXAMPLE, f"made{rubbish}up": 1}]))),
+    ]
+
+    for answer in answers:
+        assert answer.text.isprintable(), ascii(answer.text)
+        assert "x1b[2J" in answer.text
+
+
+SHOP = "https://shop.example"
+
+
+def preflight(client: Client, path: str, origin: str = SHOP) -> httpx.Response:
+    headers = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    return client.request("OPTIONS", path, headers=headers)
+
+
+def allowed_origin(answer: httpx.Response) -> str | None:
+    return answer.headers.get("access-control-allow-origin")
+
+
+def test_pages_of_other_origins_may_call_if_they_are_named(make_client: Callable[..., Client]) -> None:
+    client = make_client(cors_origins=f"{SHOP}, https://other.example:8443", api_keys=KEY)
+
+    for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), (INFER, "POST"), ("/readyz", "GET")):
+        asked = preflight(client, path)
+        assert (asked.status_code, asked.content, allowed_origin(asked)) == (204, b"", SHOP)
+        assert asked.headers["access-control-allow-methods"] == method
+        assert "x-api-key" in asked.headers["access-control-allow-headers"]
+        assert allowed_origin(preflight(client, path, "https://evil.example")) is None
+    answers = [client.post("/v1/predict", EXAMPLE, headers={"origin": SHOP, **key}) for key in ({"x-api-key": KEY}, {})]
+    assert [(answer.status_code, allowed_origin(answer), answer.headers["vary"]) for answer in answers] == [
+        (200, SHOP, "Origin"),
+        (401, SHOP, "Origin"),
+    ]
+    assert allowed_origin(client.get("/nowhere", headers={"origin": SHOP})) == SHOP
+    assert preflight(client, "/nowhere").status_code == 404
+
+
+def test_every_origin_may_call_if_all_are_named(make_client: Callable[..., Client]) -> None:
+    assert allowed_origin(preflight(make_client(cors_origins="*"), "/v1/predict")) == "*"
+
+
+def test_no_other_origin_may_call_by_default(client: Client) -> None:
+    assert preflight(client, "/v1/predict").status_code == 405
+    answer = client.post("/v1/predict", EXAMPLE, headers={"origin": SHOP})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 def test_too_much_large_work_is_refused_while_single_rows_are_answered(

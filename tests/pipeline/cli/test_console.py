@@ -1,0 +1,48 @@
+"""What a command prints is safe to look at: data bring no commands to a terminal."""
+
+import io
+import json
+import sys
+
+import pytest
+from rich.console import Group
+from rich.text import Text
+
+from nightprice.errors import NightpriceError
+from pipeline.cli import console
+from pipeline.cli.render import render_table
+
+RUBBISH = "\x1b[2J\x07\r\x9b31m\u202e"
+
+
+def is_clean(text: str) -> bool:
+    return all(sign.isprintable() or sign == "\n" for sign in text)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_results_are_clean(as_json: bool) -> None:
+    written = io.StringIO()
+    screen = console.Screen(written, as_json)
+
+    screen.result(
+        {"place": f"Zürich{RUBBISH}"},
+        Group(Text(RUBBISH), render_table(RUBBISH, ["place"], [[f"Zürich{RUBBISH}"]])),
+    )
+
+    assert is_clean(written.getvalue()), ascii(written.getvalue())
+    assert "Zürich" in written.getvalue()
+    if as_json:
+        assert json.loads(written.getvalue()) == {"place": f"Zürich{RUBBISH}"}
+
+
+@pytest.mark.parametrize("error", [NightpriceError(RUBBISH), OSError(2, "No", RUBBISH), ValueError(RUBBISH)])
+@pytest.mark.parametrize("debug", [False, True])
+def test_notes_and_errors_are_clean(capsys: pytest.CaptureFixture[str], error: Exception, debug: bool) -> None:
+    screen = console.Screen(sys.stdout, as_json=False)
+
+    screen.note(f"Reading {RUBBISH}")
+    console.report(error, debug, screen)
+
+    printed = capsys.readouterr().err
+    assert "Error: " in printed
+    assert is_clean(printed), ascii(printed)
