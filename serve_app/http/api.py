@@ -253,6 +253,7 @@ class Api:
             self._contract,
             artifact.label if artifact else None,
             artifact.vocabulary if artifact else None,
+            artifact.golden.features if artifact else None,
             version=self.version,
             max_rows=options.max_rows,
             needs_key=bool(options.api_keys),

@@ -10,7 +10,7 @@ from serve_app.http.wire import JSON
 from serve_app.model.record import MAX_EXACT_INTEGER, inputs_of, known_example
 from serve_app.protocols.v2 import datatype
 from transforms.contract import Contract, Field, Label
-from transforms.encode import Vocabulary
+from transforms.encode import Matrix, Vocabulary
 
 Json = dict[str, Any]
 
@@ -19,20 +19,21 @@ def document(
     contract: Contract,
     label: Label | None = None,
     vocabulary: Vocabulary | None = None,
+    rows: Matrix | None = None,
     *,
     version: str = "0",
     max_rows: int = 1,
     needs_key: bool = False,
 ) -> Json:
-    """The whole document. `label` and `vocabulary` are those of the model in force; without one, the contract's label
-    and example are described.
+    """The whole document. `label`, `vocabulary` and `rows` (golden ones) are those of the model in force; without one,
+    the contract's label and example are described.
 
     >>> from transforms.listings import CONTRACT
     >>> document(CONTRACT)["components"]["schemas"]["Record"]["required"][0]
     'id'
     """
     whole = _static_part()
-    example = known_example(contract, vocabulary)
+    example = known_example(contract, vocabulary, rows)
     purpose = f"Predicts the {contract.label_name} of one {contract.record} or of many {contract.records}."
     description = f"{purpose} {whole['info']['description']}"
     whole["info"] |= {"version": version, "description": description, "x-contract": _summary(contract)}

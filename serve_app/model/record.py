@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from nightprice.errors import closest, printable
 from serve_app.errors import InvalidRecord, Problem
 from transforms.contract import MISSING, OUT_OF_RANGE, UNKNOWN, UNPARSEABLE, Contract, Field
-from transforms.encode import Encoder, Vocabulary
+from transforms.encode import Encoder, Matrix, Vocabulary
 
 UNKNOWN_FIELD = "unknown_field"
 LIST_OF_TEXTS = "a list of texts"
@@ -46,8 +47,13 @@ def max_fields(contract: Contract) -> int:
     return max(MIN_FIELD_LIMIT, 2 * len(input_names(contract)))
 
 
-def known_example(contract: Contract, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
-    """The contract's example, with a known value in the place of any that the model of this vocabulary does not know.
+def known_example(
+    contract: Contract, vocabulary: Vocabulary | None = None, rows: Matrix | None = None
+) -> dict[str, Any]:
+    """The contract's example, with what a model knows in the place of what it does not.
+
+    Its vocabulary says which categories it knows; `rows` float32 [k, features] of its training, which numbers: one
+    beyond them, such as the coordinates of another city, becomes their median.
 
     >>> from transforms.listings import CONTRACT
     >>> [CONTRACT.example[name] for name in CONTRACT.strict]
@@ -61,7 +67,18 @@ def known_example(contract: Contract, vocabulary: Vocabulary | None = None) -> d
         known = (vocabulary or {}).get(name)
         if known and name in example and example[name] not in known:
             example[name] = next(iter(known))
+    for name, column in zip(contract.features, () if rows is None else rows.T, strict=rows is not None):
+        if name in example and name not in contract.coded and not pa.types.is_boolean(contract.by_name[name].type):
+            example[name] = _seen(example[name], column[~np.isnan(column)])
     return example
+
+
+def _seen(number: float, column: Matrix) -> float:
+    """The number, or the median of a column in which it lies beyond all others."""
+    if not len(column) or column.min() <= number <= column.max():
+        return number
+    median = float(np.median(column))
+    return round(median) if isinstance(number, int) else round(median, 4)
 
 
 class RecordReader:

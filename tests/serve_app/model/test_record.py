@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serve_app.errors import InvalidRecord
-from serve_app.model.record import RecordReader
+from serve_app.model.record import RecordReader, known_example
 from tests.support.serving.models import VOCABULARY
 from tests.support.serving.requests import EXAMPLE
 from transforms.encode import Encoder
@@ -139,3 +140,17 @@ def test_amenities_are_read_as_in_batch_and_a_flag_wins() -> None:
 def test_what_is_no_object_is_refused(listing: Any) -> None:
     with pytest.raises(InvalidRecord, match="listing"):
         READER.read(listing)
+
+
+def test_the_example_of_another_city_has_its_coordinates() -> None:
+    names = CONTRACT.features
+    rows = np.full((3, len(names)), np.nan, np.float32)
+    rows[:, names.index("latitude")] = [41.3, 41.4, 41.41]
+    rows[:, names.index("longitude")] = [2.1, 2.2, 2.15]
+    rows[:, names.index("accommodates")] = [2, 4, 6]
+    rows[:, names.index("beds")] = [5, 7, 9]
+
+    example = known_example(CONTRACT, None, rows)
+
+    changed = {name: value for name, value in example.items() if value != CONTRACT.example[name]}
+    assert changed == {"latitude": 41.4, "longitude": 2.15, "beds": 7}
