@@ -41,7 +41,7 @@ def disconnect(*, keep_logs: bool) -> None:
     from ray._private import worker
 
     # There is no public way to ask for it.
-    node = worker._global_node
+    node: Any = worker._global_node
     session = node.get_session_dir_path() if node is not None and node.is_head() else None
     ray.shutdown()
     if session and not keep_logs:
