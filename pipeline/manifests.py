@@ -40,6 +40,8 @@ class DatasetManifest(TypedDict):
     notes: NotRequired[list[str]]
     """What is strange in the accepted rows as a whole, in a sentence each."""
     sources: list[SourceDescription]
+    left_out: NotRequired[list[str]]
+    """The files of the source that were not read, because their endings name no known format."""
     contract: ContractRef
     label: NotRequired[dict[str, Any]]
     """How its rows were labelled; of scored rows, the model's labels."""

@@ -14,10 +14,15 @@ from transforms.contract import Contract
 
 
 def check_written(staged: Staged, source: Address, max_rejected: float) -> None:
-    """Raise StoreError if no rows were read, GateRefused if a larger share than `max_rejected` was rejected."""
+    """Raise StoreError if no rows were read, GateRefused if none was accepted or more than `max_rejected` rejected."""
     stats = staged.stats
     if not stats.read:
         raise StoreError(f'"{source}" holds no rows: nothing was published. Check that it is the right address.')
+    if not stats.accepted:
+        raise GateRefused(
+            f"No row was accepted: all {stats.rejected:,} were rejected: {_most_frequent(stats)}. They are kept at "
+            f"{staged.rejected_at}; nothing was published, and what was live stays live. Correct the source."
+        )
     share = stats.rejected / stats.read
     if share > max_rejected:
         raise GateRefused(
@@ -37,7 +42,7 @@ def describe_run(
     """The manifest of a run: what was read, what became of it, and with what."""
     stats = staged.stats
     repeated = {f"{contract.key}:repeated": stats.repeated_keys} if stats.repeated_keys else {}
-    return {
+    manifest: DatasetManifest = {
         "version": staged.version,
         "rows": {"read": stats.read, "accepted": stats.accepted, "rejected": stats.rejected},
         "reasons": dict(stats.reasons.most_common()),
@@ -51,3 +56,6 @@ def describe_run(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "ray_job_id": ray.get_runtime_context().get_job_id(),
     }
+    if source.left_out:
+        manifest["left_out"] = list(source.left_out)
+    return manifest

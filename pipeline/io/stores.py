@@ -56,6 +56,8 @@ class Source:
     `invalid_row`. Lazy: only names and sizes reach the driver."""
     description: list[SourceDescription]
     """What these rows are read from, for the manifest."""
+    left_out: Sequence[str] = ()
+    """What lies at the address and is not read, such as files of other kinds; for the manifest."""
 
 
 class Staged(Protocol):

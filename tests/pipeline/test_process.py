@@ -99,7 +99,7 @@ def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_pa
     ("rows", "error", "message"),
     [
         ([], StoreError, "holds no rows: nothing was published"),
-        ([listing(1, price="call me")], GateRefused, r"1 of 1 rows .* price:unparseable \(1\)"),
+        ([listing(1, price="call me")], GateRefused, r"all 1 were rejected: price:unparseable \(1\)"),
     ],
 )
 def test_a_source_without_use_leaves_nothing_live(
@@ -112,6 +112,28 @@ def test_a_source_without_use_leaves_nothing_live(
 
     with pytest.raises(StoreError, match="is not a processed dataset"):
         open_dataset(str(tmp_path / "dataset"), CONTRACT)
+
+
+def test_a_run_that_accepts_nothing_publishes_nothing_whatever_may_be_rejected(tmp_path: Path) -> None:
+    sink = tmp_path / "dataset"
+    write_csv(tmp_path / "good.csv", [listing(1)])
+    write_csv(tmp_path / "bad.csv", [listing(2, price="x"), listing(3, price="x")])
+    live = process(str(tmp_path / "good.csv"), str(sink), Settings())
+
+    with pytest.raises(GateRefused, match=r"No row was accepted: all 2 were rejected: price:unparseable \(2\)"):
+        process(str(tmp_path / "bad.csv"), str(sink), Settings(max_rejected=1))
+
+    assert open_dataset(str(sink), CONTRACT).version == live["version"]
+
+
+def test_files_that_are_left_out_are_in_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    write_csv(tmp_path / "raw" / "a.csv", [listing(1)])
+    (tmp_path / "raw" / "notes.txt").touch()
+
+    manifest = process(str(tmp_path / "raw"), str(tmp_path / "dataset"), Settings())
+
+    assert manifest["left_out"] == [str(tmp_path / "raw" / "notes.txt")]
 
 
 def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:

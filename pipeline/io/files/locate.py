@@ -1,6 +1,8 @@
 """Which files an address names: file systems, folders, globs, formats."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,6 +23,10 @@ FORMATS = {
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), "jsonl"),
 }
 RETRY_SECONDS = 60
+# How many of the files that are left out a warning names; the manifest has all.
+LISTED_FILES = 5
+
+logger = logging.getLogger(__name__)
 
 
 def filesystem_of(address: Address) -> tuple[fs.FileSystem, str]:
@@ -60,10 +66,20 @@ def check_apart(source: Address, sink: Address) -> None:
         )
 
 
-def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
-    """The data files at an address, by name: a file, a folder with all below it, or a glob such as `data/*.csv.gz`.
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files at an address, by name."""
 
-    Raises StoreError when there is none.
+    filesystem: fs.FileSystem
+    files: list[fs.FileInfo]
+    left_out: list[str]
+    """Paths of files whose endings name no known format."""
+
+
+def find_files(address: Address) -> FoundFiles:
+    """The data files at an address: a file, a folder with all below it, or a glob such as `data/*.csv.gz`.
+
+    Raises StoreError when there is none; a warning names the files that are left out.
     """
     filesystem, path = filesystem_of(address)
     try:
@@ -79,15 +95,28 @@ def find_files(address: Address) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
         ) from error
     if info.type == fs.FileType.File and base == path:
         format_of(path)
-        return filesystem, infos
+        return FoundFiles(filesystem, infos, [])
     matching = [item for item in infos if item.type == fs.FileType.File and _matches(item.path, path, base)]
-    files = [item for item in matching if _known_format(item.path) and not _is_hidden(item.path, base)]
+    visible = [item for item in matching if not _is_hidden(item.path, base)]
+    files = [item for item in visible if _known_format(item.path)]
     if not files:
         raise AddressError(
             f'"{address}": no data file found ({_what_else(matching, base != path)}). '
             f"Expected files ending in {', '.join(FORMATS)}."
         )
-    return filesystem, sorted(files, key=lambda item: item.path)
+    left_out = sorted(item.path for item in visible if not _known_format(item.path))
+    if left_out:
+        names = ", ".join(path.removeprefix(base).lstrip("/") for path in left_out[:LISTED_FILES])
+        more = f" and {len(left_out) - LISTED_FILES:,} more" if len(left_out) > LISTED_FILES else ""
+        logger.warning(
+            '"%s": %s left out, whose endings name no format of data: %s%s. Those that are read end in %s.',
+            address,
+            "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are",
+            names,
+            more,
+            ", ".join(FORMATS),
+        )
+    return FoundFiles(filesystem, sorted(files, key=lambda item: item.path), left_out)
 
 
 def _what_else(matching: Sequence[fs.FileInfo], is_glob: bool) -> str:

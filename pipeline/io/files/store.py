@@ -16,8 +16,9 @@ class FileStore(Store):
     """CSV, Parquet and JSON lines to read; folders of versions in Parquet to write."""
 
     def read(self, address: Address, columns: Columns) -> Source:
-        filesystem, files = find_files(address)
-        return Source(read_files(filesystem, files, columns), describe_files(files))
+        found = find_files(address)
+        rows = read_files(found.filesystem, found.files, columns)
+        return Source(rows, describe_files(found.files), found.left_out)
 
     def write(
         self, address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs
 
+from pipeline.io.files.quotes import WatchedStream, check_quotes
 from pipeline.io.stores import Columns
 from transforms.clean import INVALID_ROW
 
@@ -46,6 +47,7 @@ def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Co
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
     with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(lambda row: "skip")) as header:
         chosen = columns(header.schema.names, path)
+    delimiter = ","
     invalid: list[str] = []
 
     def keep(row: pa.csv.InvalidRow) -> str:
@@ -59,11 +61,17 @@ def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Co
         strings_can_be_null=True,
         null_values=[""],
     )
-    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(keep), convert) as reader:
-        for batch in reader:
-            yield decoded(pa.Table.from_batches([batch]))
-        if invalid:
-            yield _invalid_rows(invalid, chosen)
+    rows = 0
+    with WatchedStream(open_stream(), delimiter) as watched:
+        source = pa.PythonFile(watched, "r")
+        with pa.csv.open_csv(source, read, _parse(keep), convert) as reader:
+            for batch in reader:
+                rows += len(batch)
+                yield decoded(pa.Table.from_batches([batch]))
+    if not watched.has_rows(rows, invalid):
+        check_quotes(open_stream, path, delimiter)
+    if invalid:
+        yield _invalid_rows(invalid, chosen)
 
 
 def _parse(handler: Any) -> pa.csv.ParseOptions:

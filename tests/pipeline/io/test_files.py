@@ -165,7 +165,7 @@ def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
         path.write_text("id\n1\n")
 
     def found(pattern: str) -> list[str]:
-        return [Path(item.path).name for item in find_files(parse_address(f"{tmp_path}/{pattern}"))[1]]
+        return [Path(item.path).name for item in find_files(parse_address(f"{tmp_path}/{pattern}")).files]
 
     assert found("*.csv") == ["1.csv"]
     assert found("*/*.csv") == ["2.csv"]
@@ -207,6 +207,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 def test_an_address_without_data_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         rows_of(uri if "://" in uri else tmp_path / uri)
+
+
+def test_files_of_other_kinds_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_csv(tmp_path / "a.csv", [listing(1)])
+    for name in ("notes.txt", "b.csv.zip", ".hidden", "_SUCCESS"):
+        (tmp_path / name).touch()
+
+    found = find_files(parse_address(str(tmp_path)))
+
+    assert [Path(item.path).name for item in found.files] == ["a.csv"]
+    assert found.left_out == [str(tmp_path / "b.csv.zip"), str(tmp_path / "notes.txt")]
+    assert "2 files are left out, whose endings name no format of data: b.csv.zip, notes.txt." in caplog.text
 
 
 def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
@@ -274,7 +286,8 @@ def test_records_of_json_lines_may_leave_out_what_is_null(tmp_path: Path, monkey
     first = {name: value for name, value in listing(1).items() if name not in absent}
     lines = [first, listing(2, neighbourhood_group_cleansed=None, bathrooms=None), listing(3), {"id": "4"}]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    filesystem, (file,) = find_files(parse_address(str(tmp_path)))
+    found = find_files(parse_address(str(tmp_path)))
+    filesystem, (file,) = found.filesystem, found.files
 
     tables = list(text_files.read_json_lines(filesystem, file.path, CONTRACT.choose_columns))
 
