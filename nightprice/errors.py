@@ -66,19 +66,27 @@ def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")
 
 
-def missing_column(
-    where: str, names: Sequence[str], available: Sequence[str], *, all_of_them: bool = False
-) -> ContractError:
-    """The error for a source that has none of the columns `names`, or not `all_of_them`.
+def missing_column(where: str, names: Sequence[str], available: Sequence[str]) -> ContractError:
+    """The error for a source that has none of the columns `names`.
 
     >>> print(missing_column("a.csv", ["colour"], ["id", "color"]))
     a.csv: column "colour" is missing. Did you mean "color"? Available columns: color, id.
     """
-    needed = (" and " if all_of_them else " or ").join(f'"{name}"' for name in names)
-    hint = closest(next(name for name in names if name not in available), available)
-    # Some sources have thousands.
-    listed = ", ".join(sorted(available)[:100]) or "none"
-    return ContractError(f"{where}: column {needed} is missing.{hint} Available columns: {listed}.")
+    return missing_columns(where, [" or ".join(f'"{name}"' for name in names)], [names[0]], available)
+
+
+def missing_columns(
+    where: str, needed: Sequence[str], names: Sequence[str], available: Sequence[str], advice: str = ""
+) -> ContractError:
+    """The error for a source without some columns: `needed` in words, `names` to find likely ones by.
+
+    >>> print(missing_columns("a.csv", ['"colour"', '"id"'], ["colour", "id"], ["color", "size"]))
+    a.csv: columns "colour", "id" are missing. Did you mean "color"? Available columns: color, size.
+    """
+    hints = dict.fromkeys(closest(name, available) for name in names)
+    listed = ", ".join(sorted(available)[:100]) or "none"  # Some sources have thousands.
+    is_missing = f"column {needed[0]} is" if len(needed) == 1 else f"columns {', '.join(needed)} are"
+    return ContractError(f"{where}: {is_missing} missing.{advice}{''.join(hints)} Available columns: {listed}.")
 
 
 def first_line(error: BaseException | str) -> str:

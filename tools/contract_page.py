@@ -10,6 +10,7 @@ from transforms.contract import (
     BELOW_MINIMUM,
     ENCODINGS,
     MISSING,
+    NO_COLUMN,
     NOT_ALLOWED,
     OUT_OF_RANGE,
     UNKNOWN,
@@ -157,7 +158,8 @@ def _rejection() -> Iterator[str]:
         yield f"| `{problem}` | {when} |"
     yield ""
     yield f"`{UNPARSEABLE}` on a field that is not required is a warning: the value becomes missing, the row is kept,"
-    yield "and the manifest counts it."
+    yield f"and the manifest counts it. So is `{NO_COLUMN}`: the source has no column of that field or list, which is then"
+    yield "missing."
     yield ""
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
-from transforms.contract import UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
+from transforms.contract import NO_COLUMN, UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
 from transforms.encode import Encoder, Mask
 from transforms.lift import ListMatcher, distinct, lift
 
@@ -78,8 +78,8 @@ def clean(
 ) -> CleanedTable:
     """Split a raw table by a contract; every row ends in exactly one of the two parts.
 
-    `raw` has columns named as in `contract.raw_columns` (absent ones count as blank), of text or of what `as_text`
-    turns into text, optionally `source_file` and `invalid_row`. With `label` (the contract's, or what settings made of
+    `raw` has columns named as in `contract.raw_columns` (a field without any is blank; an optional one with a warning),
+    of text or of what `as_text` turns into text, optionally `source_file` and `invalid_row`. With `label` (the contract's, or what settings made of
     it) the target is required and accepted rows get their label; without, both are left out. With `encoder`, values
     that its model does not know are rejected as `field:unknown`. A text of `missing_values`, case aside, is blank.
     """
@@ -93,6 +93,8 @@ def clean(
             continue
         checked = label if item.name == contract.target else None
         columns[item.name], masks = _read_column(item, raw, checked, words - _named_by_contract(item, checked))
+        if not item.required and item.lacks_column(raw.column_names):
+            warned.append((f"{item.name}:{NO_COLUMN}", np.ones(len(raw), np.bool_)))
         for problem, mask in masks.items():
             (warned if item.is_warning(problem) else problems).append((f"{item.name}:{problem}", mask))
     if label is not None and contract.label_column:
@@ -118,6 +120,10 @@ def _read_lists(raw: pa.Table, contract: Contract, words: Words) -> tuple[dict[s
     columns: dict[str, pa.Array] = {}
     warned: Marked = []
     for column in contract.lists:
+        if column.name not in raw.column_names:
+            warned.append((f"{column.name}:{NO_COLUMN}", np.ones(len(raw), np.bool_)))
+            columns |= {item.name: pa.nulls(len(raw), item.type) for item in contract.list_fields(column.name)}
+            continue
         flags, unreadable = _matcher(contract, column.name, words)(_raw_column(raw, column.name))
         if unreadable.any():
             warned.append((f"{column.name}:{UNPARSEABLE}", unreadable))

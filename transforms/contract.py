@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_column
+from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_columns
 from nightprice.hashing import text_key
 
 MISSING = "missing"
@@ -27,6 +27,7 @@ OUT_OF_RANGE = "out_of_range"
 NOT_ALLOWED = "not_allowed"
 BELOW_MINIMUM = "below_minimum"
 UNKNOWN = "unknown"
+NO_COLUMN = "no_column"
 
 FIXED_ORDER = "fixed_order"
 RANKED = "ranked"
@@ -79,6 +80,19 @@ class Field:
         if not self.is_text:
             return None
         return self.encoding or (FIXED_ORDER if self.allowed else RANKED if self.required else RANKED_WITH_RARE)
+
+    def lacks_column(self, available: Sequence[str]) -> bool:
+        """Whether the raw columns that are available do not suffice: any of them, or all of a joined field."""
+        present = [name in available for name in self.columns]
+        return not (all(present) if self.joined else any(present))
+
+    def columns_in_words(self) -> str:
+        """The raw columns, for messages.
+
+        >>> Field("beds", ("beds", "bed_count"), int, pa.int16(), "").columns_in_words()
+        '"beds" or "bed_count"'
+        """
+        return (" and " if self.joined else " or ").join(f'"{name}"' for name in self.columns)
 
     def read_text(self, raw: str | None) -> tuple[Any, str | None]:
         """One raw text as a value, or None with its problem: missing, unparseable, not_allowed, out_of_range."""
@@ -305,6 +319,8 @@ class Contract:
     """By which text fields accuracy is broken down."""
     example: Mapping[str, Any] = field(default_factory=dict)
     """A record as a caller sends it, for documents and the page."""
+    other_tables: tuple[tuple[tuple[str, ...], str], ...] = ()
+    """Tables that are taken for the records by mistake: the columns that they are known by, and what to do."""
     generate: Callable[..., dict[str, Any]] | None = None
     """Writes raw records for the demo: `generate(rows, folder, shards=, bad_rows=, seed=)`."""
 
@@ -378,14 +394,16 @@ class Contract:
     def choose_columns(self, available: Sequence[str], where: str, with_target: bool = True) -> list[str]:
         """Which of the columns `available` (at `where`) to read: every one that the contract names.
 
-        Raises ContractError if a field has none of its raw columns or one occurs twice; `with_target=False` does
-        without the target.
+        Raises ContractError if a required field, or the target, has none of its raw columns or one occurs twice;
+        `with_target=False` does without the target. An optional field may have none: `clean` warns of it.
         """
         fields = [item for item in self.fields if with_target or item.name != self.target]
-        for item in fields:
-            missing = set(item.columns) - set(available)
-            if missing if item.joined else missing == set(item.columns):
-                raise missing_column(where, item.columns, available, all_of_them=item.joined)
+        without = [item for item in fields if item.lacks_column(available)]
+        if any(item.required or item.name == self.target for item in without):
+            needed = list(dict.fromkeys(item.columns_in_words() for item in without))
+            names = [next(name for name in item.columns if name not in available) for item in without]
+            advice = "".join(f" {text}" for columns, text in self.other_tables if set(columns) <= set(available))
+            raise missing_columns(where, needed, names, available, advice)
         named = {column for item in fields for column in item.columns}
         chosen = [name for name in available if name in named]
         if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):

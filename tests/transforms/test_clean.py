@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightprice.errors import ContractError
 from tests.support.contracts import ALL, FLIGHTS, LISTINGS, Example
 from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
@@ -242,3 +243,20 @@ def test_a_rule_that_could_read_a_word_is_not_asked() -> None:
     cleaned = clean(table_of([{**LISTING, "beds": "None"}]), replace(CONTRACT, fields=tuple(fields)), LABEL)
 
     assert cleaned.accepted["beds"].to_pylist() == [None]
+
+
+def test_a_field_or_list_without_a_column_is_missing_with_a_warning() -> None:
+    cleaned = clean(table_of([LISTING, LISTING]).drop_columns(["amenities", "beds"]), CONTRACT, LABEL)
+
+    assert (cleaned.accepted["wifi"].to_pylist(), cleaned.accepted["beds"].to_pylist()) == ([None] * 2, [None] * 2)
+    assert cleaned.warnings.to_pylist() == [["amenities:no_column", "beds:no_column"]] * 2
+
+
+def test_one_error_names_all_missing_columns_and_the_kind_of_the_table() -> None:
+    with pytest.raises(ContractError, match='columns "id", "room_type", "property_type" are missing'):
+        CONTRACT.choose_columns([name for name in CONTRACT.raw_columns if name not in MISSING_THREE], "a.csv")
+    with pytest.raises(ContractError, match="This is Inside Airbnb's summary file: take the detailed one"):
+        CONTRACT.choose_columns(["id", "neighbourhood_group", "minimum_nights", "calculated_host_listings_count"], "a")
+
+
+MISSING_THREE = ("id", "room_type", "property_type")

@@ -113,5 +113,12 @@ CONTRACT = Contract(
         "latitude": 40.71383,
         "longitude": -73.9658,
     },
+    other_tables=(
+        (
+            ("neighbourhood_group", "calculated_host_listings_count", "minimum_nights"),
+            "This is Inside Airbnb's summary file: take the detailed one, listings.csv.gz.",
+        ),
+        (("recordid", "fields"), "The records lie inside `fields`: jq -c .fields FILE > FILE.jsonl."),
+    ),
     generate=_generate,
 )

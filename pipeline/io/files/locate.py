@@ -12,6 +12,7 @@ from pyarrow import fs
 from nightprice.address import Address
 from nightprice.errors import UsageError
 from pipeline.io.files.errors import reason_of
+from pipeline.io.files.kinds import ADVICE
 from pipeline.io.stores import AddressError, StoreError
 from pipeline.manifests import SourceDescription
 
@@ -20,6 +21,8 @@ FORMATS = {
     ".parquet": "parquet",
     ".csv": "csv",
     ".csv.gz": "csv",
+    ".tsv": "csv",
+    ".tsv.gz": "csv",
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), "jsonl"),
 }
 RETRY_SECONDS = 60
@@ -175,5 +178,8 @@ def format_of(path: str) -> str:
     """The format of a file, by its ending; StoreError if none is known."""
     kind = _known_format(path)
     if kind is None:
-        raise AddressError(f'"{path}" is not a data file of a known kind. Expected an ending of {", ".join(FORMATS)}.')
+        advice = next((f" {text}" for ending, text in ADVICE.items() if path.lower().endswith(ending)), "")
+        raise AddressError(
+            f'"{path}" is not a data file of a known kind.{advice} Expected an ending of {", ".join(FORMATS)}.'
+        )
     return kind

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
+from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io.files.errors import reading
 from pipeline.io.files.locate import format_of
@@ -119,9 +122,42 @@ def _read_slice(part: FileSlice, filesystem: fs.FileSystem, columns: Columns) ->
         "jsonl": read_json_lines,
         "parquet": partial(_read_parquet, row_groups=part.row_groups),
     }
+    spelled = _AnySpelling(columns)
     with reading(part.path):
-        for table in readers[part.format](filesystem, part.path, columns):
-            yield with_source_file(table, part.path)
+        for table in readers[part.format](filesystem, part.path, spelled):
+            yield with_source_file(spelled.renamed(table), part.path)
+
+
+class _AnySpelling:
+    """Chooses columns; where the names of a file differ from the expected ones in case and blanks only, also those."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._expected: dict[str, str] = {}
+
+    def __call__(self, available: Sequence[str], where: str) -> list[str]:
+        try:
+            return self._columns(available, where)
+        except ContractError:
+            written = {_as_expected(name): name for name in available}
+            with suppress(ContractError):
+                chosen = self._columns(list(written), where)
+                if len(written) == len(available):
+                    self._expected = {written[name]: name for name in chosen}
+                    return list(self._expected)
+            raise
+
+    def renamed(self, table: pa.Table) -> pa.Table:
+        return table.rename_columns([self._expected.get(name, name) for name in table.column_names])
+
+
+def _as_expected(name: str) -> str:
+    """A name of a column as contracts write them.
+
+    >>> _as_expected(" Room Type")
+    'room_type'
+    """
+    return re.sub(r"[\s_-]+", "_", name.strip()).lower()
 
 
 def _read_parquet(

@@ -1,7 +1,6 @@
 """CSV and JSON lines, read as text, row by row accounted for: a broken line is kept, never dropped."""
 
 import codecs
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs
 
+from pipeline.io.files.kinds import TextKind, text_kind
 from pipeline.io.files.quotes import WatchedStream, check_quotes
+from pipeline.io.files.streams import GuardedStream
 from pipeline.io.stores import Columns
 from transforms.clean import INVALID_ROW
 
@@ -21,8 +22,9 @@ BLOCK_BYTES = 16 * 2**20
 LINES = 8_192
 
 
-def _stream(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
-    return filesystem.open_input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None)
+def _stream(filesystem: fs.FileSystem, path: str, kind: TextKind) -> pa.NativeFile:
+    stream = filesystem.open_input_stream(path, compression=kind.compression)
+    return stream if kind.encoding == "utf-8" else pa.PythonFile(_Utf8(stream, kind.encoding), "r")
 
 
 def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
@@ -30,24 +32,27 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
 
     A row with too few or too many values, or one that is not UTF-8, comes with its text in `invalid_row`.
     """
+    kind = text_kind(filesystem, path)
+    open_stream = partial(_stream, filesystem, path, kind)
     seen = 0
     try:
-        for table in _csv_tables(partial(_stream, filesystem, path), path, columns):
+        for table in _csv_tables(open_stream, path, columns, kind.delimiter):
             yield table
             seen += len(table)
     except pa.ArrowInvalid:
         # Arrow gives up at a row that has the wrong length and is not UTF-8. If that was the reason, reading the marked
         # text succeeds; else it fails again.
-        for table in _csv_tables(partial(_marked, filesystem, path), path, columns):
+        for table in _csv_tables(partial(_marked, open_stream), path, columns, kind.delimiter):
             yield _unmarked(table.slice(seen))
             seen = max(0, seen - len(table))
 
 
-def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Columns) -> Iterator[pa.Table]:
+def _csv_tables(
+    open_stream: Callable[[], pa.NativeFile], path: str, columns: Columns, delimiter: str
+) -> Iterator[pa.Table]:
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
-    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(lambda row: "skip")) as header:
+    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(delimiter, lambda row: "skip")) as header:
         chosen = columns(header.schema.names, path)
-    delimiter = ","
     invalid: list[str] = []
 
     def keep(row: pa.csv.InvalidRow) -> str:
@@ -64,7 +69,7 @@ def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Co
     rows = 0
     with WatchedStream(open_stream(), delimiter) as watched:
         source = pa.PythonFile(watched, "r")
-        with pa.csv.open_csv(source, read, _parse(keep), convert) as reader:
+        with pa.csv.open_csv(source, read, _parse(delimiter, keep), convert) as reader:
             for batch in reader:
                 rows += len(batch)
                 yield decoded(pa.Table.from_batches([batch]))
@@ -74,8 +79,8 @@ def _csv_tables(open_stream: Callable[[], pa.NativeFile], path: str, columns: Co
         yield _invalid_rows(invalid, chosen)
 
 
-def _parse(handler: Any) -> pa.csv.ParseOptions:
-    return pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=handler)
+def _parse(delimiter: str, handler: Any) -> pa.csv.ParseOptions:
+    return pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=handler)
 
 
 def _invalid_rows(lines: list[str], columns: list[str]) -> pa.Table:
@@ -119,29 +124,22 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("nightprice.mark", _mark)
 
 
-class _Marking(io.RawIOBase):
-    """A stream whose bytes that are not UTF-8 are marked."""
+class _Utf8(GuardedStream):
+    """A stream of text as UTF-8; bytes that are not of its encoding are marked."""
 
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")("nightprice.mark")
+    def __init__(self, stream: pa.NativeFile, encoding: str) -> None:
+        super().__init__(stream)
+        self._decoder = codecs.getincrementaldecoder(encoding)("nightprice.mark")
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._stream.read(size if size >= 0 else None)
+    def read_block(self, size: int | None) -> bytes:
+        block = super().read_block(size)
         text = self._decoder.decode(block, final=not block)
         # Empty would be the end, but a character may have only begun.
-        return text.encode() if text or not block else self.read(size)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+        return text.encode() if text or not block else self.read_block(size)
 
 
-def _marked(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
-    return pa.PythonFile(_Marking(_stream(filesystem, path)), "r")
+def _marked(open_stream: Callable[[], pa.NativeFile]) -> pa.NativeFile:
+    return pa.PythonFile(_Utf8(open_stream(), "utf-8"), "r")
 
 
 def _unmarked(table: pa.Table) -> pa.Table:
@@ -164,7 +162,7 @@ def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> I
     """
     available: dict[str, None] = {}
     chosen: list[str] = []
-    with _stream(filesystem, path) as stream:
+    with _stream(filesystem, path, text_kind(filesystem, path)) as stream:
         for records in _batched(map(_record, filter(bytes.strip, _lines(stream))), LINES):
             names = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
             if not names.keys() <= available.keys():

@@ -38,14 +38,14 @@ def test_rows_that_a_quote_swallows_are_an_error_with_file_and_line(
 ) -> None:
     path = tmp_path / "a.csv"
 
-    with pytest.raises(StoreError, match=f'a.csv", {lines}'):
+    with pytest.raises(StoreError, match=rf"a\.csv\", {lines}"):
         read(path, [HEADER, *(broken.get(number, row(number)) for number in range(1, 13))])
 
 
 def test_rows_without_numbers_are_watched_too(tmp_path: Path) -> None:
     lines = ["name,city,size", "a,x,1", 'b,"y,2', 'c,"z,3', "d,w,4"]
 
-    with pytest.raises(StoreError, match="line 3: .* the next line up to line 4"):
+    with pytest.raises(StoreError, match=r"line 3: .* the next line up to line 4"):
         read(tmp_path / "a.csv", lines, "name")
 
 
@@ -85,3 +85,15 @@ def test_a_good_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(text_files, "check_quotes", lambda *_: pytest.fail("read again"))
 
     assert len(read(tmp_path / "a.csv", [HEADER, *(row(number, notes='"a\nb"') for number in range(1, 9))])) == 8
+
+
+def test_a_reader_that_gives_up_leaves_the_next_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow reads ahead when it fails, here at a row of the wrong length that is not UTF-8."""
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 4_096)
+    path = tmp_path / "a.csv"
+    good = "".join(f"{row(number)}\n" for number in range(1, 1_000)).encode()
+    path.write_bytes(HEADER.encode() + b"\n" + good + b"7,caf\xe9\n" + good)
+
+    for _ in range(10):
+        tables = read_csv(fs.LocalFileSystem(), str(path), exactly("id", "price"))
+        assert sum(map(len, tables)) == 2 * 999 + 1
