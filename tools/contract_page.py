@@ -158,8 +158,8 @@ def _rejection() -> Iterator[str]:
         yield f"| `{problem}` | {when} |"
     yield ""
     yield f"`{UNPARSEABLE}` on a field that is not required is a warning: the value becomes missing, the row is kept,"
-    yield f"and the manifest counts it. So is `{NO_COLUMN}`: the source has no column of that field or list, which is then"
-    yield "missing."
+    yield f"and the manifest counts it. So is `{NO_COLUMN}`: the source has no column of that field or list,"
+    yield "which is then missing."
     yield ""
 
 

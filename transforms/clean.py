@@ -79,9 +79,10 @@ def clean(
     """Split a raw table by a contract; every row ends in exactly one of the two parts.
 
     `raw` has columns named as in `contract.raw_columns` (a field without any is blank; an optional one with a warning),
-    of text or of what `as_text` turns into text, optionally `source_file` and `invalid_row`. With `label` (the contract's, or what settings made of
-    it) the target is required and accepted rows get their label; without, both are left out. With `encoder`, values
-    that its model does not know are rejected as `field:unknown`. A text of `missing_values`, case aside, is blank.
+    of text or of what `as_text` turns into text, optionally `source_file` and `invalid_row`. With `label` (the
+    contract's, or what settings made of it) the target is required and accepted rows get their label; without, both
+    are left out. With `encoder`, values that its model does not know are rejected as `field:unknown`. A text of
+    `missing_values`, case aside, is blank.
     """
     words = words_for_nothing(missing_values)
     schema = rejected_schema(contract)
