@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from nightprice.address import Address
-from nightprice.errors import UsageError
+from nightprice.errors import UsageError, printable
 from pipeline.io.files.errors import reason_of
 from pipeline.io.files.kinds import ADVICE
 from pipeline.io.stores import AddressError, StoreError
@@ -82,7 +82,7 @@ class FoundFiles:
 def find_files(address: Address) -> FoundFiles:
     """The data files at an address: a file, a folder with all below it, or a glob such as `data/*.csv.gz`.
 
-    Raises StoreError when there is none; a warning names the files that are left out.
+    Raises StoreError when there is none.
     """
     filesystem, path = filesystem_of(address)
     try:
@@ -108,18 +108,21 @@ def find_files(address: Address) -> FoundFiles:
             f"Expected files ending in {', '.join(FORMATS)}."
         )
     left_out = sorted(item.path for item in visible if not _known_format(item.path))
-    if left_out:
-        names = ", ".join(path.removeprefix(base).lstrip("/") for path in left_out[:LISTED_FILES])
-        more = f" and {len(left_out) - LISTED_FILES:,} more" if len(left_out) > LISTED_FILES else ""
+    return FoundFiles(filesystem, sorted(files, key=lambda item: item.path), left_out)
+
+
+def warn_of_left_out(address: Address, paths: Sequence[str]) -> None:
+    """Log a warning that names the files of a source that are not read, if there are any."""
+    if paths:
+        more = f" and {len(paths) - LISTED_FILES:,} more" if len(paths) > LISTED_FILES else ""
         logger.warning(
             '"%s": %s left out, whose endings name no format of data: %s%s. Those that are read end in %s.',
             address,
-            "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are",
-            names,
+            "1 file is" if len(paths) == 1 else f"{len(paths):,} files are",
+            printable(", ".join(paths[:LISTED_FILES])),
             more,
             ", ".join(FORMATS),
         )
-    return FoundFiles(filesystem, sorted(files, key=lambda item: item.path), left_out)
 
 
 def _what_else(matching: Sequence[fs.FileInfo], is_glob: bool) -> str:

@@ -6,7 +6,6 @@ file read again, row by row.
 """
 
 import csv
-import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.io.files.streams import GuardedStream
+from pipeline.io.files.streams import GuardedStream, lines_of
 from pipeline.io.stores import StoreError
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
-
-
 _BREAK = ord("\n")
 # What numbers and their quotes consist of.
 _OF_NUMBERS = np.isin(np.arange(256), np.frombuffer(b'0123456789.eE+"', np.uint8))
@@ -118,23 +115,9 @@ def check_quotes(stream: Callable[[], pa.NativeFile], path: str, delimiter: str)
 
 
 def _lines(stream: pa.NativeFile) -> Iterator[str]:
-    with io.TextIOWrapper(io.BufferedReader(_Readable(stream), 2**20), "latin-1", newline="\n") as text:
-        for line in text:
-            # To Python's reader a bare carriage return ends a row.
-            yield line.replace("\r", " ")
-
-
-class _Readable(io.RawIOBase):
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        block = self._stream.read(len(buffer))
-        buffer[: len(block)] = block
-        return len(block)
+    for line in lines_of(stream):
+        # To Python's reader a bare carriage return ends a row.
+        yield line.decode("latin-1").replace("\r", " ") + "\n"
 
 
 def find_swallowed(lines: Iterator[str], delimiter: str) -> Iterator[SwallowedRows]:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import ray.data
 
 from nightprice.address import Address
-from pipeline.io.files.locate import describe_files, find_files
+from pipeline.io.files.locate import describe_files, find_files, warn_of_left_out
 from pipeline.io.files.read import read_files
 from pipeline.io.files.write import StagedVersion, open_version, write_version
 from pipeline.io.stores import Columns, Published, Source, Store
@@ -17,6 +17,7 @@ class FileStore(Store):
 
     def read(self, address: Address, columns: Columns) -> Source:
         found = find_files(address)
+        warn_of_left_out(address, found.left_out)
         rows = read_files(found.filesystem, found.files, columns)
         return Source(rows, describe_files(found.files), found.left_out)
 

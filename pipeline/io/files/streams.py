@@ -1,9 +1,12 @@
-"""Streams in Python between a file and Arrow's readers."""
+"""Streams of bytes, in Python, between a file and its reader."""
 
 import io
 import threading
+from collections.abc import Iterator
 
 import pyarrow as pa
+
+BLOCK_BYTES = 16 * 2**20
 
 
 class GuardedStream(io.RawIOBase):
@@ -33,3 +36,12 @@ class GuardedStream(io.RawIOBase):
             if not self.closed:
                 self._stream.close()
                 super().close()
+
+
+def lines_of(stream: pa.NativeFile) -> Iterator[bytes]:
+    """The lines of a stream, without their ends; the last one may be empty."""
+    rest = b""
+    while block := stream.read(BLOCK_BYTES):
+        *whole, rest = (rest + block).split(b"\n")
+        yield from whole
+    yield rest

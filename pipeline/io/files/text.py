@@ -14,11 +14,10 @@ from pyarrow import fs
 
 from pipeline.io.files.kinds import TextKind, text_kind
 from pipeline.io.files.quotes import WatchedStream, check_quotes
-from pipeline.io.files.streams import GuardedStream
+from pipeline.io.files.streams import BLOCK_BYTES, GuardedStream, lines_of
 from pipeline.io.stores import Columns
 from transforms.clean import INVALID_ROW
 
-BLOCK_BYTES = 16 * 2**20
 LINES = 8_192
 
 
@@ -163,7 +162,7 @@ def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> I
     available: dict[str, None] = {}
     chosen: list[str] = []
     with _stream(filesystem, path, text_kind(filesystem, path)) as stream:
-        for records in _batched(map(_record, filter(bytes.strip, _lines(stream))), LINES):
+        for records in _batched(map(_record, filter(bytes.strip, lines_of(stream))), LINES):
             names = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
             if not names.keys() <= available.keys():
                 available |= names
@@ -176,14 +175,6 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
-
-
-def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
-    rest = b""
-    while block := stream.read(BLOCK_BYTES):
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
-    yield rest
 
 
 def _record(line: bytes) -> dict[str, str | None]:

@@ -355,10 +355,9 @@ def test_a_path_with_signs_of_globs_that_exists_is_read_as_it_stands(
     for name in ("a.csv", "a [v1]/a.csv"):
         (folder / name).touch()
 
-    _, files = find_files(parse_address(source))
+    found = find_files(parse_address(source))
 
-    first = {"**/*.csv": 2, "rows": 2}.get(source, 1)
-    assert len(files) == first
+    assert len(found.files) == {"**/*.csv": 2, "rows": 2}.get(source, 1)
 
 
 def test_a_source_with_brackets_is_kept_apart_from_its_sink_too(tmp_path: Path) -> None:
