@@ -100,7 +100,7 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetMa
     scored.set_name("predict")
     with write(target, scored, rejected_schema(contract), contract.key) as staged:
         _check_known(artifact, staged, settings.max_rejected)
-        check_written(staged, origin, settings.max_rejected)
+        check_written(staged, origin, contract, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)
         manifest["model"] = artifact.ref
         manifest["label"] = artifact.label.as_json()

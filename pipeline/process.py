@@ -13,7 +13,7 @@ from pipeline.io import read, tag, write
 from pipeline.io.files.locate import check_apart
 from pipeline.manifests import DatasetManifest
 from pipeline.notes import dataset_notes
-from pipeline.run import check_written, describe_run
+from pipeline.run import check_written, describe_run, target_notes
 from pipeline.settings import Settings
 from transforms.clean import clean, rejected_schema
 from transforms.contract import Contract, Label
@@ -37,11 +37,12 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     cleaned = map_tables(raw.rows, block)
     cleaned.set_name("process")
     with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
-        check_written(staged, origin, settings.max_rejected)
+        check_written(staged, origin, contract, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)
         manifest["label"] = label.as_json()
         if staged.stats.sample is not None:
-            manifest["notes"] = dataset_notes(staged.stats.sample, contract, label)
+            notes = dataset_notes(staged.stats.sample, contract, label)
+            manifest["notes"] = [*target_notes(staged.stats, contract), *notes]
         staged.publish(manifest)
     return manifest
 

@@ -1,39 +1,102 @@
 """What runs that write rows have in common: the checks before they publish, and the manifest."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import ray
 
 from nightprice.address import Address
+from nightprice.errors import first_line
 from pipeline.errors import GateRefused
 from pipeline.io import Source, Staged, StoreError, WriteStats
 from pipeline.manifests import DatasetManifest
 from pipeline.provenance import code_version, library_versions
 from pipeline.settings import Settings
-from transforms.contract import Contract
+from transforms.clean import INVALID_ROW, NOT_UTF8_REASON, SOURCE_FILE
+from transforms.contract import MISSING, OTHER_COLUMN, UNPARSEABLE, Contract
+
+EXAMPLE_CHARACTERS = 60
+_FIXES = {NOT_UTF8_REASON: "save the file as UTF-8, as in iconv -f ISO-8859-1 -t UTF-8 FILE > NEW_FILE"}
 
 
-def check_written(staged: Staged, source: Address, max_rejected: float) -> None:
-    """Raise StoreError if no rows were read, GateRefused if none was accepted or more than `max_rejected` rejected."""
+def check_written(staged: Staged, source: Address, contract: Contract, max_rejected: float) -> None:
+    """Raise StoreError if no rows were read, GateRefused if none was accepted or more than `max_rejected` rejected.
+
+    Rows that lack nothing but the target are not counted among the rejected: they can't train, but are usual where
+    records are published without it, and no sign of a broken source.
+    """
     stats = staged.stats
     if not stats.read:
         raise StoreError(f'"{source}" holds no rows: nothing was published. Check that it is the right address.')
     if not stats.accepted:
         raise GateRefused(
-            f"No row was accepted: all {stats.rejected:,} were rejected: {_most_frequent(stats)}. They are kept at "
-            f"{staged.rejected_at}; nothing was published, and what was live stays live. Correct the source."
+            f"No row was accepted: all {stats.rejected:,} were rejected: {_most_frequent(stats, contract)} They are "
+            f"kept at {staged.rejected_at}; nothing was published, and what was live stays live. Correct the source."
         )
-    share = stats.rejected / stats.read
-    if share > max_rejected:
+    untargeted = without_target(stats, contract)
+    rejected, read = stats.rejected - untargeted, stats.read - untargeted
+    if rejected > max_rejected * read:
+        uncounted = f", beside {untargeted:,} without {contract.target}," if untargeted else ""
         raise GateRefused(
-            f"{stats.rejected:,} of {stats.read:,} rows ({share:.1%}) were rejected, more than the {max_rejected:.1%} "
-            f"allowed: {_most_frequent(stats)}. They are kept at {staged.rejected_at}; what was live stays live. "
-            "Correct the source, or raise --max-rejected."
+            f"{rejected:,} of {read:,} rows ({rejected / read:.1%}){uncounted} were rejected, more than the "
+            f"{max_rejected:.1%} allowed: {_most_frequent(stats, contract)} They are kept at {staged.rejected_at}; "
+            "what was live stays live. Correct the source, or raise --max-rejected."
         )
 
 
-def _most_frequent(stats: WriteStats) -> str:
-    return ", ".join(f"{reason} ({count:,})" for reason, count in stats.reasons.most_common(3))
+def without_target(stats: WriteStats, contract: Contract) -> int:
+    """How many rows were rejected for nothing but a missing target."""
+    return stats.sole_reasons[f"{contract.target}:{MISSING}"]
+
+
+def target_notes(stats: WriteStats, contract: Contract) -> list[str]:
+    """A note if rows have no target."""
+    rows = without_target(stats, contract)
+    note = f"{rows:,} of {stats.read:,} rows have no {contract.target}: no model is trained on them."
+    return [note] if rows else []
+
+
+def _most_frequent(stats: WriteStats, contract: Contract) -> str:
+    """The three most frequent reasons, and a row for each."""
+    reasons = stats.reasons.most_common(3)
+    counts = ", ".join(f"{reason} ({count:,})" for reason, count in reasons)
+    examples = [_example(reason, stats.examples[reason], contract) for reason, _ in reasons]
+    return f"{counts}. For example {'; '.join(examples)}."
+
+
+def _example(reason: str, row: Mapping[str, Any], contract: Contract) -> str:
+    """A rejected row: its file, its key, and what is wrong in it.
+
+    >>> from transforms.listings import CONTRACT
+    >>> _example("price:unparseable", {"source_file": "a.csv", "id": "17", "price": "call us"}, CONTRACT)
+    "a.csv, id 17: 'call us' is not an amount"
+    """
+    name, _, problem = reason.partition(":")
+    columns = {item.name: item.columns for item in contract.fields}
+    key = " ".join(_cut(row[column]) for column in columns[contract.key] if row.get(column))
+    where = f"{row[SOURCE_FILE]}{f', {contract.key} {key}' if key and name != contract.key else ''}"
+    if name not in columns:
+        advice = f" ({_FIXES[reason]})" if reason in _FIXES else ""
+        return f"{where}: {row.get(INVALID_ROW) and _cut(row[INVALID_ROW])!r}{advice}"
+    values = {column: row[column] for column in columns[name] if row.get(column)}
+    if problem == UNPARSEABLE and len(values) == 1:
+        return f"{where}: {_why_unparseable(contract, name, *values.values())}"
+    shown = ", ".join(f"{column} = {_cut(value)!r}" for column, value in values.items())
+    return f"{where}: {shown or 'nothing in ' + ' or '.join(columns[name])}"
+
+
+def _why_unparseable(contract: Contract, name: str, text: str) -> str:
+    (item,) = [item for item in contract.fields if item.name == name]
+    try:
+        item.read(_cut(text))
+    except ValueError as error:
+        return first_line(error)
+    return f"{_cut(text)!r}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS]}…"
 
 
 def describe_run(
@@ -46,7 +109,7 @@ def describe_run(
         "version": staged.version,
         "rows": {"read": stats.read, "accepted": stats.accepted, "rejected": stats.rejected},
         "reasons": dict(stats.reasons.most_common()),
-        "warnings": dict(stats.warnings) | repeated,
+        "warnings": _warnings(stats) | repeated,
         "sources": source.description,
         "contract": contract.ref,
         "settings": settings.model_dump(mode="json"),
@@ -59,3 +122,13 @@ def describe_run(
     if source.left_out:
         manifest["left_out"] = list(source.left_out)
     return manifest
+
+
+def _warnings(stats: WriteStats) -> dict[str, int]:
+    """The warnings; where all values of a field are from the same other column, it is the one that this source has."""
+    return {text: count for text, count in stats.warnings.items() if not _is_usual(text, count, stats)}
+
+
+def _is_usual(warning: str, count: int, stats: WriteStats) -> bool:
+    name, _, problem = warning.partition(":")
+    return problem == OTHER_COLUMN and count >= stats.filled.get(name, stats.accepted)

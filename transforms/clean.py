@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
-from transforms.contract import NO_COLUMN, UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
+from transforms.contract import MISSING, NO_COLUMN, OTHER_COLUMN, UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
 from transforms.encode import Encoder, Mask
 from transforms.lift import ListMatcher, distinct, lift
 
@@ -19,6 +19,10 @@ SOURCE_FILE = "source_file"
 INVALID_ROW = "invalid_row"
 REASONS = "reasons"
 INVALID_ROW_REASON = "row:invalid"
+NOT_UTF8_REASON = "row:not_utf8"
+BLANK_ROW_REASON = "row:blank"
+# How sources write the bytes of an invalid row that are not UTF-8.
+_ESCAPED_BYTE = r"\\x[89a-f][0-9a-f]"
 
 REASONS_TYPE = pa.list_(pa.string())
 # Between the texts of a joined field; no text of a table holds it.
@@ -104,7 +108,8 @@ def clean(
         columns[contract.label_column] = labels
     if encoder is not None:
         problems += [(f"{name}:{UNKNOWN}", mask) for name, mask in encoder.unknown(columns).items()]
-    problems = _with_invalid_rows(raw, problems)
+    missing_key = next((mask for reason, mask in problems if reason == f"{contract.key}:{MISSING}"), None)
+    problems = _with_problems_of_rows(problems, [*_invalid_rows(raw), *_blank_rows(raw, missing_key, words)])
     accepted = contract.accepted_schema(with_target=label is not None)
     table = pa.table([columns[name] for name in accepted.names], schema=accepted)
     return _split(raw, table, problems, warned, schema)
@@ -141,14 +146,32 @@ def _matcher(contract: Contract, column: str, words: Words) -> ListMatcher:
     return ListMatcher([item.read for item in contract.list_fields(column)], parse_filled)
 
 
-def _with_invalid_rows(raw: pa.Table, problems: Marked) -> Marked:
-    """The problems, with the one reason of rows that are not valid rows at all."""
-    if INVALID_ROW not in raw.column_names:
-        return problems
+def _with_problems_of_rows(problems: Marked, of_rows: Marked) -> Marked:
+    """The problems; those of rows as a whole stand alone."""
+    for _, marked in of_rows:
+        problems = [(reason, mask & ~marked) for reason, mask in problems]
+    return problems + of_rows
+
+
+def _invalid_rows(raw: pa.Table) -> Marked:
+    if INVALID_ROW not in raw.column_names or raw[INVALID_ROW].null_count == len(raw):
+        return []
     invalid = pc.is_valid(raw[INVALID_ROW]).to_numpy()
-    if not invalid.any():
-        return problems
-    return [(reason, mask & ~invalid) for reason, mask in problems] + [(INVALID_ROW_REASON, invalid)]
+    escaped = pc.match_substring_regex(raw[INVALID_ROW], _ESCAPED_BYTE).fill_null(False).to_numpy()
+    return [(INVALID_ROW_REASON, invalid & ~escaped), (NOT_UTF8_REASON, escaped)]
+
+
+def _blank_rows(raw: pa.Table, missing_key: Mask | None, words: Words) -> Marked:
+    """The rows without any value, such as those of bare commas at the end of a spreadsheet."""
+    if missing_key is None or not missing_key.any():
+        return []
+    blank = missing_key.copy()
+    if INVALID_ROW in raw.column_names:
+        blank &= pc.is_null(raw[INVALID_ROW]).to_numpy()
+    for name in raw.column_names:
+        if name not in (INVALID_ROW, SOURCE_FILE) and blank.any():
+            blank &= lift(partial(is_blank, words=words), pa.bool_())(raw[name]).to_numpy(zero_copy_only=False)
+    return [(BLANK_ROW_REASON, blank)]
 
 
 def _split(raw: pa.Table, table: pa.Table, problems: Marked, warned: Marked, schema: pa.Schema) -> CleanedTable:
@@ -168,6 +191,8 @@ def _split(raw: pa.Table, table: pa.Table, problems: Marked, warned: Marked, sch
 
 def lists_of_reasons(marked: Marked, rows: int) -> pa.Array:
     """For each of `rows` rows the list of the texts whose mask marks it, or null."""
+    if marked and all(mask.all() for _, mask in marked):
+        return pa.array([[text for text, _ in marked]] * rows, REASONS_TYPE)
     lists: dict[int, list[str]] = {}
     for text, mask in marked:
         for row in np.flatnonzero(mask).tolist():
@@ -179,16 +204,18 @@ def lists_of_reasons(marked: Marked, rows: int) -> pa.Array:
 
 def _read_column(item: Field, raw: pa.Table, label: Label | None, words: Words) -> tuple[pa.Array, Mapping[str, Mask]]:
     """The values of one field and, for each problem that occurs, the rows that have it; with `label`, of a target."""
-    texts, indices = distinct(_text_of(item, raw, words))
+    text, from_other = _text_of(item, raw, words)
+    texts, indices = distinct(text)
     values = _values_in_range(item, texts) if label is None and _reads_no_word(item, words) else None
     if values is not None:
-        return values.take(pa.array(indices)), {}
+        return values.take(pa.array(indices)), from_other
     outcomes = [item.read_text(None if is_blank(text, words) else text) for text in texts]
     if label is not None:
         outcomes = [(value, problem or label.problem(value)) for value, problem in outcomes]
     names = sorted({problem for _, problem in outcomes if problem})
     values = pa.array([value for value, _ in outcomes], item.type).take(pa.array(indices))
-    return values, {name: np.array([problem == name for _, problem in outcomes])[indices] for name in names}
+    masks = {name: np.array([problem == name for _, problem in outcomes])[indices] for name in names}
+    return values, masks | from_other
 
 
 @lru_cache(maxsize=1024)
@@ -215,17 +242,22 @@ def _values_in_range(item: Field, texts: list[str | None]) -> pa.Array | None:
     return pa.array(values, item.type)
 
 
-def _text_of(item: Field, raw: pa.Table, words: Words) -> pa.Array | pa.ChunkedArray:
-    """A field's text, row by row: the first of its raw columns that is not blank, or all of them joined."""
+def _text_of(item: Field, raw: pa.Table, words: Words) -> tuple[pa.Array | pa.ChunkedArray, dict[str, Mask]]:
+    """A field's text, row by row: the first of its raw columns that is not blank, or all of them joined; and, as
+    OTHER_COLUMN, the rows whose text is not from the first one.
+    """
     first, *others = [_raw_column(raw, name) for name in item.columns]
     if item.joined:
         trimmed = [_trimmed_or_null(column, words) for column in (first, *others)]
-        return pc.binary_join_element_wise(*trimmed, _JOINER) if others else trimmed[0]
+        return pc.binary_join_element_wise(*trimmed, _JOINER) if others else trimmed[0], {}
+    is_missing = lift(partial(is_blank, words=words), pa.bool_())
+    from_other = np.zeros(len(raw), np.bool_)
     for other in others:
-        blank = lift(partial(is_blank, words=words), pa.bool_())(first)
+        blank = is_missing(first)
         if pc.any(blank).as_py():
+            from_other |= pc.and_not(blank, is_missing(other)).to_numpy(zero_copy_only=False)
             first = pc.if_else(blank, _plain(other), _plain(first))
-    return first
+    return first, {OTHER_COLUMN: from_other} if from_other.any() else {}
 
 
 def _trimmed_or_null(column: pa.Array | pa.ChunkedArray, words: Words) -> pa.Array:

@@ -28,6 +28,7 @@ NOT_ALLOWED = "not_allowed"
 BELOW_MINIMUM = "below_minimum"
 UNKNOWN = "unknown"
 NO_COLUMN = "no_column"
+OTHER_COLUMN = "other_column"
 
 FIXED_ORDER = "fixed_order"
 RANKED = "ranked"
@@ -114,8 +115,10 @@ class Field:
         return None
 
     def is_warning(self, problem: str) -> bool:
-        """An optional value that can't be read becomes missing; anything else wrong rejects the row."""
-        return problem == UNPARSEABLE and not self.required
+        """An optional value that can't be read becomes missing; a value may come from another column than in other
+        rows; anything else wrong rejects the row.
+        """
+        return problem == OTHER_COLUMN or (problem == UNPARSEABLE and not self.required)
 
     def expected(self) -> str:
         """What is allowed, in words: for messages and documentation.

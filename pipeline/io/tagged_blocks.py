@@ -65,7 +65,13 @@ class WriteStats:
     accepted: int = 0
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    sole_reasons: Counter[str] = field(default_factory=Counter)
+    """Of the rejected rows that have a single reason."""
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For each reason one of its rejected rows."""
     warnings: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
+    """How many accepted rows have a value in each column."""
     written: list[Any] = field(default_factory=list)
     """What `write_table` returned for each table that was written, such as the name of a file."""
     keys: KmvSketch = field(default_factory=KmvSketch)
@@ -89,7 +95,10 @@ class WriteStats:
             self.accepted + other.accepted,
             self.rejected + other.rejected,
             self.reasons + other.reasons,
+            self.sole_reasons + other.sole_reasons,
+            other.examples | self.examples,
             self.warnings + other.warnings,
+            self.filled + other.filled,
             self.written + other.written,
             self.keys + other.keys,
             key,
@@ -99,15 +108,27 @@ class WriteStats:
 
 def stats_of(accepted: pa.Table, rejected: pa.Table, warnings: pa.ChunkedArray, key: str) -> WriteStats:
     """The stats of one block; `key` names the column of 64-bit integers whose repeats are counted."""
+    reasons = rejected[REASONS].to_pylist() if len(rejected) else []
     return WriteStats(
         len(accepted),
         len(rejected),
-        Counter(pc.list_flatten(rejected[REASONS]).to_pylist()),
+        Counter(reason for row in reasons for reason in row),
+        Counter(row[0] for row in reasons if len(row) == 1),
+        _examples(rejected, reasons),
         Counter(pc.list_flatten(warnings).to_pylist()),
+        Counter({name: len(accepted) - accepted[name].null_count for name in accepted.column_names}),
         keys=KmvSketch.of(accepted[key].to_numpy()),
         key=key,
         sample=sampled(accepted, key, SAMPLE_ROWS),
     )
+
+
+def _examples(rejected: pa.Table, reasons: list[list[str]]) -> dict[str, dict[str, Any]]:
+    first: dict[str, int] = {}
+    for position, row in enumerate(reasons):
+        for reason in row:
+            first.setdefault(reason, position)
+    return {reason: rejected.slice(position, 1).to_pylist()[0] for reason, position in first.items()}
 
 
 WriteTable = Callable[[str, pa.Table, str], Any]

@@ -80,12 +80,12 @@ def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:
 def test_more_rejected_than_allowed_is_refused_and_the_live_version_stays(tmp_path: Path) -> None:
     sink = tmp_path / "dataset"
     write_csv(tmp_path / "good.csv", [listing(1)])
-    write_csv(tmp_path / "bad.csv", [listing(1), listing(2, price="x"), listing(3, price="")])
+    write_csv(tmp_path / "bad.csv", [listing(1), listing(2, price="x"), listing(3, latitude="")])
     live = process(str(tmp_path / "good.csv"), str(sink), Settings())
 
     with pytest.raises(
         GateRefused,
-        match=r"2 of 3 rows \(66\.7%\) were rejected, more than the 20\.0% allowed: price:(unparseable|missing) \(1\)",
+        match=r"2 of 3 rows \(66\.7%\) were rejected, more than the 20\.0% allowed: (price|latitude):[a-z]+ \(1\)",
     ) as caught:
         process(str(tmp_path / "bad.csv"), str(sink), Settings())
 
@@ -124,6 +124,67 @@ def test_a_run_that_accepts_nothing_publishes_nothing_whatever_may_be_rejected(t
         process(str(tmp_path / "bad.csv"), str(sink), Settings(max_rejected=1))
 
     assert open_dataset(str(sink), CONTRACT).version == live["version"]
+
+
+def test_rows_without_a_target_are_no_sign_of_a_broken_source(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "raw.csv", [listing(1), *(listing(number, price="") for number in range(2, 10))])
+
+    manifest = process(str(source), str(tmp_path / "dataset"), Settings())
+
+    assert manifest["rows"] == {"read": 9, "accepted": 1, "rejected": 8}
+    assert manifest["notes"][0] == "8 of 9 rows have no price: no model is trained on them."
+    write_csv(source, [listing(1), listing(2, price=""), listing(3, price="", latitude="x")])
+    with pytest.raises(GateRefused, match=r"1 of 2 rows \(50\.0%\), beside 1 without price, were rejected"):
+        process(str(source), str(tmp_path / "dataset"), Settings())
+
+
+def test_a_refusal_shows_a_row_for_each_frequent_reason(tmp_path: Path) -> None:
+    rows = [
+        *[listing(number, price="call us") for number in range(4)],
+        *[listing(number, id="1.2E+18") for number in range(3)],
+        *[listing(number, accommodates="0") for number in range(2)],
+        listing(1, latitude=""),
+    ]
+    source = write_csv(tmp_path / "raw.csv", rows)
+
+    with pytest.raises(GateRefused) as refused:
+        process(str(source), str(tmp_path / "dataset"), Settings(max_rejected=0.5))
+
+    message = str(refused.value)
+    assert f"{source}, id {2**60}: 'call us' is not an amount; {source}: '1.2E+18' is not a whole number" in message
+    assert "accommodates = '0'" in message
+    assert "latitude" not in message
+
+
+def test_rows_that_are_not_utf8_are_shown_with_what_to_do(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "raw.csv", [listing(1, neighbourhood_cleansed="Kr\u00e4he")])
+    source.write_bytes(source.read_text().encode("latin-1"))
+
+    with pytest.raises(GateRefused, match=r"row:not_utf8 \(1\).*Kr\\xe4he.*save the file as UTF-8"):
+        process(str(source), str(tmp_path / "dataset"), Settings())
+
+
+def test_folders_named_like_columns_are_columns(tmp_path: Path) -> None:
+    for borough, number in (("Queens", 1), ("Staten%20Island", 2), ("__HIVE_DEFAULT_PARTITION__", 3)):
+        folder = tmp_path / "raw" / f"neighbourhood_group_cleansed={borough}" / "year=2024"
+        folder.mkdir(parents=True)
+        columns = table_of([listing(number)]).drop_columns(["neighbourhood_group_cleansed"])
+        pq.write_table(columns, folder / "rows.parquet")
+
+    manifest = process(str(tmp_path / "raw"), str(tmp_path / "dataset"), Settings())
+
+    rows = open_dataset(str(tmp_path / "dataset"), CONTRACT).rows(["id", "neighbourhood"]).take_all()
+    places = [row["neighbourhood"] for row in sorted(rows, key=lambda row: row["id"])]
+    assert places == ["Queens", "Staten Island", "Bedford-Stuyvesant"]
+    assert manifest["warnings"] == {"neighbourhood:other_column": 1}
+
+
+def test_a_column_that_all_files_lack_is_no_warning(tmp_path: Path) -> None:
+    rows = [listing(number, neighbourhood_group_cleansed="") for number in range(3)]
+
+    manifest = process(str(write_csv(tmp_path / "raw.csv", rows)), str(tmp_path / "dataset"), Settings())
+
+    assert manifest["warnings"] == {}
 
 
 def test_files_that_are_left_out_are_in_the_manifest(tmp_path: Path) -> None:

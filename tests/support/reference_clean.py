@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
-from transforms.contract import UNPARSEABLE, Contract, Field, Label
+from transforms.clean import BLANK_ROW_REASON
+from transforms.contract import MISSING, OTHER_COLUMN, UNPARSEABLE, Contract, Field, Label
 
 WORDS = {word.lower() for word in DEFAULT_MISSING_VALUES}
 
@@ -35,7 +36,10 @@ def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | 
             items = lists[item.columns[0]]
             value, problem = None if items is None else any(map(item.read, items)), None
         else:
-            value, problem = item.read_text(_text(item, raw))
+            text, column = _text(item, raw)
+            value, problem = item.read_text(text)
+            if text is not None and not item.joined and column != item.columns[0]:
+                cleaned.warnings.append(f"{item.name}:{OTHER_COLUMN}")
             if item.name == contract.target and label and problem is None:
                 problem = label.problem(value)
         if problem:
@@ -43,6 +47,8 @@ def clean_row(raw: Mapping[str, str | None], contract: Contract, label: Label | 
         cleaned.record[item.name] = (
             float(np.float32(value)) if item.type == pa.float32() and value is not None else value
         )
+    if f"{contract.key}:{MISSING}" in cleaned.reasons and not any(raw.values()):
+        cleaned.reasons = [BLANK_ROW_REASON]
     if label is not None and contract.label_column:
         target = cleaned.record[contract.target]
         cleaned.record[contract.label_column] = None if target is None else label.label_of(target)
@@ -54,11 +60,11 @@ def is_nothing(text: str | None) -> bool:
     return text is None or not text.strip() or text.strip().lower() in WORDS
 
 
-def _text(item: Field, raw: Mapping[str, str | None]) -> str | None:
+def _text(item: Field, raw: Mapping[str, str | None]) -> tuple[str | None, str]:
     texts = [raw.get(name) for name in item.columns]
     if item.joined:
-        return None if None in texts else "\x1f".join(str(text).strip() for text in texts)
-    return next((text for text in texts if text), None)
+        return None if None in texts else "\x1f".join(str(text).strip() for text in texts), ""
+    return next(((text, name) for name, text in zip(item.columns, texts, strict=True) if text), (None, ""))
 
 
 def _items(raw: str | None, column: Any, warnings: list[str]) -> list[str] | None:

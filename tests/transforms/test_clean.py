@@ -114,6 +114,28 @@ def test_a_line_that_is_no_row_is_rejected_with_that_reason_alone() -> None:
     assert (rejected["reasons"], rejected[INVALID_ROW]) == ([INVALID_ROW_REASON], "1,2,oops")
 
 
+def test_rows_that_are_not_utf8_and_rows_without_a_value_have_reasons_of_their_own() -> None:
+    blank = dict.fromkeys(LISTING, " ") | {"price": "NA"}
+    raw = table_of([LISTING, {}, blank, {**blank, "beds": "1"}]).append_column(
+        INVALID_ROW, pa.array([None, "1,caf\\xe9", None, None])
+    )
+
+    invalid, empty, nearly_empty = clean(raw, CONTRACT, LABEL).rejected["reasons"].to_pylist()
+
+    assert (invalid, empty) == (["row:not_utf8"], ["row:blank"])
+    assert "id:missing" in nearly_empty
+    assert len(nearly_empty) > 3
+
+
+def test_a_value_from_another_column_than_the_first_is_a_warning() -> None:
+    other = {**LISTING, "neighbourhood_group_cleansed": "N/A", "neighbourhood_cleansed": "Astoria"}
+
+    cleaned = clean(table_of([LISTING, other]), CONTRACT, LABEL)
+
+    assert cleaned.accepted["neighbourhood"].to_pylist() == ["Brooklyn", "Astoria"]
+    assert cleaned.warnings.to_pylist() == [None, ["neighbourhood:other_column"]]
+
+
 def test_typed_columns_are_read_as_their_text() -> None:
     typed = table_of([LISTING])
     for name, value in {"id": 1009876543210987655, "accommodates": 3, "price": 1234.0, "latitude": 40.68494}.items():
@@ -209,7 +231,7 @@ def test_a_word_for_nothing_is_missing(word: str) -> None:
     (accepted,) = cleaned.accepted.to_pylist()
     assert (accepted["neighbourhood"], accepted["bathrooms"]) == ("Bedford-Stuyvesant", 2.5)
     assert [accepted[name] for name in ("property_type", "bedrooms", "beds", "tv")] == [None, None, None, False]
-    assert cleaned.warnings.to_pylist() == [None]
+    assert cleaned.warnings.to_pylist() == [["neighbourhood:other_column", "bathrooms:other_column"]]
     (rejected,) = cleaned.rejected.to_pylist()
     assert rejected["reasons"] == ["id:missing", "price:missing"]
     assert rejected["price"] == word

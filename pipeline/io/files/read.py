@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,7 @@ SMALLEST_TASK_BYTES = 16 * 2**20
 LARGEST_TASK_BYTES = 36 * 2**20
 TASKS_PER_CPU = 4
 BATCH_ROWS = 32_768
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 Reader = Callable[[fs.FileSystem, str, Columns], Iterator[pa.Table]]
 
@@ -122,20 +124,30 @@ def _read_slice(part: FileSlice, filesystem: fs.FileSystem, columns: Columns) ->
         "jsonl": read_json_lines,
         "parquet": partial(_read_parquet, row_groups=part.row_groups),
     }
-    spelled = _AnySpelling(columns)
+    chosen = _FileColumns(columns, part.path)
     with reading(part.path):
-        for table in readers[part.format](filesystem, part.path, spelled):
-            yield with_source_file(spelled.renamed(table), part.path)
+        for table in readers[part.format](filesystem, part.path, chosen):
+            yield with_source_file(chosen.completed(table), part.path)
 
 
-class _AnySpelling:
-    """Chooses columns; where the names of a file differ from the expected ones in case and blanks only, also those."""
+class _FileColumns:
+    """Chooses the columns of a file. Columns are also what its folders name (`city=Oslo/part.csv`), and those whose
+    names differ from the expected ones in case and blanks only.
+    """
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: Columns, path: str) -> None:
         self._columns = columns
+        self._of_folders = _folder_values(path)
+        self._added: list[str] = []
         self._expected: dict[str, str] = {}
 
     def __call__(self, available: Sequence[str], where: str) -> list[str]:
+        """The columns to read, as the file calls them."""
+        chosen = self._choose([*available, *(name for name in self._of_folders if name not in available)], where)
+        self._added = [name for name in chosen if name not in available]
+        return [name for name in chosen if name in available]
+
+    def _choose(self, available: Sequence[str], where: str) -> list[str]:
         try:
             return self._columns(available, where)
         except ContractError:
@@ -147,8 +159,22 @@ class _AnySpelling:
                     return list(self._expected)
             raise
 
-    def renamed(self, table: pa.Table) -> pa.Table:
+    def completed(self, table: pa.Table) -> pa.Table:
+        """A table of the file with what its folders say, and with the expected names."""
+        for name in self._added:
+            values = pa.repeat(pa.scalar(self._of_folders[name], pa.string()), len(table))
+            table = table.append_column(name, values)
         return table.rename_columns([self._expected.get(name, name) for name in table.column_names])
+
+
+def _folder_values(path: str) -> dict[str, str | None]:
+    """What the folders of a path say about its rows, as Hive and Spark write it.
+
+    >>> _folder_values("/raw/year=2024/city=S%C3%A3o Paulo/part-0.csv")
+    {'year': '2024', 'city': 'São Paulo'}
+    """
+    parts = [name.partition("=") for name in path.split("/")[:-1] if "=" in name]
+    return {unquote(name): None if value == _HIVE_NULL else unquote(value) for name, _, value in parts}
 
 
 def _as_expected(name: str) -> str:
@@ -169,7 +195,17 @@ def _read_parquet(
         if not parquet.metadata.num_rows:
             yield parquet.schema_arrow.empty_table().select(chosen)
         for batch in parquet.iter_batches(BATCH_ROWS, list(groups), chosen, use_threads=False) if groups else ():
-            yield _without_binary(pa.Table.from_batches([batch]))
+            yield _without_binary(_without_views(pa.Table.from_batches([batch])))
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Texts and lists in Arrow's view layouts, as Polars writes them, as plain texts: Ray does not pass views on."""
+    for position, column in enumerate(table.schema):
+        if "_view" in str(column.type):
+            plain = pa.binary() if pa.types.is_binary_view(column.type) else None
+            values = table[position].cast(plain) if plain else as_text(table[position])
+            table = table.set_column(position, column.name, values)
+    return table
 
 
 def _without_binary(table: pa.Table) -> pa.Table:
