@@ -94,7 +94,7 @@ class Settings(LayeredSettings):
     model_config = SettingsConfigDict(env_prefix="NIGHTPRICE_")
     # The file itself, what tests and deployments hand over, and the options of the service.
     other_variables: ClassVar[tuple[str, ...]] = (FILE_VARIABLE, "NIGHTPRICE_TEST_", "NIGHTPRICE_SERVE_")
-    where_documented: ClassVar[str] = "`nightprice doctor` lists the settings."
+    where_documented: ClassVar[str] = "`nightprice doctor` lists the settings, docs/settings.md explains them."
 
     contract: str = Field(
         DEFAULT_CONTRACT, description="The problem: MODULE:NAME of a `Contract` (docs/bring-your-own-notebook.md)."
@@ -108,7 +108,9 @@ class Settings(LayeredSettings):
     minimum: float | None = Field(
         None, description="A record with a lower target is rejected. None: the contract's minimum."
     )
-    max_rejected: Share = Field(0.2, description="`process` fails if a larger share of the rows is rejected.")
+    max_rejected: Share = Field(
+        0.2, description="`process` fails if a larger share of the rows is rejected, those without a target aside."
+    )
     missing_values: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)] = Field(
         DEFAULT_MISSING_VALUES,
         description="Raw texts that mean nothing, case aside. If a place is really called None, list the others only.",

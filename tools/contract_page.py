@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable, Iterator
 
 from nightprice.defaults import DEFAULT_CONTRACT, DEFAULT_MISSING_VALUES
-from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, REASONS, SOURCE_FILE
+from transforms.clean import BLANK_ROW_REASON, INVALID_ROW, INVALID_ROW_REASON, NOT_UTF8_REASON, REASONS, SOURCE_FILE
 from transforms.contract import (
     BELOW_MINIMUM,
     ENCODINGS,
     MISSING,
     NO_COLUMN,
     NOT_ALLOWED,
+    OTHER_COLUMN,
     OUT_OF_RANGE,
     UNKNOWN,
     UNPARSEABLE,
@@ -52,7 +53,7 @@ def _lines(contract: Contract) -> Iterator[str]:
     yield from _lists(contract)
     yield from _label(contract)
     yield from _encodings(contract)
-    yield from _rejection()
+    yield from _rejection(contract)
     yield from _features(contract)
 
 
@@ -145,12 +146,13 @@ def _encodings(contract: Contract) -> Iterator[str]:
     yield ""
 
 
-def _rejection() -> Iterator[str]:
+def _rejection(contract: Contract) -> Iterator[str]:
     yield "## Rejected rows and warnings"
     yield ""
     yield "Every raw row is either accepted or rejected. A rejected row keeps its raw texts, and besides:"
     yield f"`{REASONS}` (all of them, each as `field:problem`), `{SOURCE_FILE}`, and `{INVALID_ROW}`"
-    yield f"(the text of a line that is not a valid row; its reason is `{INVALID_ROW_REASON}`)."
+    yield f"(the text of a line that is not a valid row). Rows as a whole have a single reason: `{INVALID_ROW_REASON}`"
+    yield f"(its number of values is wrong, or it is not a JSON object), `{NOT_UTF8_REASON}` or `{BLANK_ROW_REASON}`."
     yield ""
     yield "| problem | when |"
     yield "|---|---|"
@@ -159,7 +161,10 @@ def _rejection() -> Iterator[str]:
     yield ""
     yield f"`{UNPARSEABLE}` on a field that is not required is a warning: the value becomes missing, the row is kept,"
     yield f"and the manifest counts it. So is `{NO_COLUMN}`: the source has no column of that field or list,"
-    yield "which is then missing."
+    yield f"which is then missing; and `{OTHER_COLUMN}`: some rows have the field in another raw column than the rest."
+    yield ""
+    yield f"A row that lacks nothing but `{contract.target}` is rejected, but does not count for `max_rejected`: no"
+    yield "model is trained on it, and it is no sign of a broken source. A run that accepts no row publishes nothing."
     yield ""
 
 

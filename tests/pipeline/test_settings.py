@@ -9,6 +9,8 @@ import pytest
 from nightprice.errors import ContractError, UsageError
 from nightprice.settings import setting_names
 from pipeline.settings import Settings, load_settings
+from tests.support.paths import ROOT
+from tools.settings_tables import settings_table
 from transforms.contract import Bands, Label
 
 
@@ -18,6 +20,11 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("NIGHTPRICE_")]:
         monkeypatch.delenv(name)
+
+
+def test_the_page_of_settings_names_all_of_them() -> None:
+    """Update it with `python -m tools.settings_tables pipeline`."""
+    assert "\n".join(settings_table(Settings)) in (ROOT / "docs" / "settings.md").read_text()
 
 
 def label() -> Label:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serve_app.options import ServeOptions
 from tests.support.paths import ROOT
 from tests.support.serving.models import registry_with
 from tests.support.serving.service import Service, half_a_body, launch, load_on, stopped_at_the_end
 from tests.support.tiny_model import FIRST, NAME
-from tools.service_options import option_table
+from tools.settings_tables import settings_table
 
 PAGE = (ROOT / "docs" / "service.md").read_text()
 
@@ -75,8 +76,8 @@ def test_the_python_code_of_the_guide_runs(service: Service) -> None:
 
 
 def test_the_options_of_the_guide_are_those_there_are() -> None:
-    """Update it with `python -m tools.service_options`."""
-    assert "\n".join(option_table()) in PAGE
+    """Update it with `python -m tools.settings_tables service`."""
+    assert "\n".join(settings_table(ServeOptions)) in PAGE
 
 
 def test_the_errors_of_the_guide_are_those_there_are() -> None:
