@@ -259,7 +259,7 @@ class Registry:
         if target is None:
             raise RegistryUsageError(
                 f"{name}@{alias} can't be rolled back: {records[0].version} is the first version it named. Promote "
-                "another one instead."
+                f"another one instead{_named_since(records)}."
             )
         self._require_version(name, target)
         path = alias_path(name, alias)
@@ -330,3 +330,8 @@ class Registry:
         known = list(self.aliases(name))
         listed = f"It has {', '.join(known)}." if known else "It has none yet: promote a version first."
         return RegistryUsageError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')
+
+
+def _named_since(records: list[AliasRecord]) -> str:
+    others = dict.fromkeys(record.version for record in records if record.version != records[0].version)
+    return f": it has named {', '.join(others)} since" if others else ""
