@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.io.files.streams import GuardedStream, lines_of
+from pipeline.io.files.streams import BLOCK_BYTES, GuardedStream, lines_of
 from pipeline.io.stores import StoreError
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
@@ -129,11 +129,17 @@ def find_swallowed(lines: Iterator[str], delimiter: str) -> Iterator[SwallowedRo
     """
     csv.field_size_limit(sys.maxsize)
     taken: list[str] = []
+    size = 0
 
     def remembered() -> Iterator[str]:
+        # A value that goes on for so long ends here, so that it is looked at.
+        nonlocal size
         for line in lines:
             taken.append(line)
+            size += len(line)
             yield line
+            if size > BLOCK_BYTES:
+                return
 
     reader = csv.reader(remembered(), delimiter=delimiter)
     columns = 0
@@ -147,6 +153,7 @@ def find_swallowed(lines: Iterator[str], delimiter: str) -> Iterator[SwallowedRo
         elif len(row) == columns and reader.line_num > 1:
             model = row
         taken.clear()
+        size = 0
 
 
 def _looks_like_row(line: str, columns: int, model: list[str], delimiter: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 BLOCK_BYTES = 16 * 2**20
+# No record is longer; a file of a megabyte may unpack to a line of a gigabyte.
+LONGEST_LINE = 4 * 2**20
 
 
 class GuardedStream(io.RawIOBase):
@@ -39,9 +41,13 @@ class GuardedStream(io.RawIOBase):
 
 
 def lines_of(stream: pa.NativeFile) -> Iterator[bytes]:
-    """The lines of a stream, without their ends; the last one may be empty."""
+    """The lines of a stream, without their ends, cut off after LONGEST_LINE bytes; the last one may be empty."""
     rest = b""
     while block := stream.read(BLOCK_BYTES):
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
+        first, *others = block.split(b"\n")
+        rest = (rest + first)[:LONGEST_LINE]
+        if others:
+            yield rest
+            yield from (line[:LONGEST_LINE] for line in others[:-1])
+            rest = others[-1][:LONGEST_LINE]
     yield rest

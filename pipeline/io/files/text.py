@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +13,13 @@ from pyarrow import fs
 
 from pipeline.io.files.kinds import TextKind, text_kind
 from pipeline.io.files.quotes import WatchedStream, check_quotes
-from pipeline.io.files.streams import BLOCK_BYTES, GuardedStream, lines_of
-from pipeline.io.stores import Columns
+from pipeline.io.files.streams import BLOCK_BYTES, LONGEST_LINE, GuardedStream, lines_of
+from pipeline.io.stores import Columns, StoreError
 from transforms.clean import INVALID_ROW
 
 LINES = 8_192
+# What is kept of a line that is too long.
+INVALID_CHARACTERS = 200
 
 
 def _stream(filesystem: fs.FileSystem, path: str, kind: TextKind) -> pa.NativeFile:
@@ -38,7 +39,13 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
         for table in _csv_tables(open_stream, path, columns, kind.delimiter):
             yield table
             seen += len(table)
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid as error:
+        if "straddling" in str(error):
+            check_quotes(open_stream, path, kind.delimiter)
+            raise StoreError(
+                f'"{path}": the row after row {seen:,} is longer than {BLOCK_BYTES / 2**20:.3g} MiB. Correct the file, '
+                "or leave it out of the source."
+            ) from error
         # Arrow gives up at a row that has the wrong length and is not UTF-8. If that was the reason, reading the marked
         # text succeeds; else it fails again.
         for table in _csv_tables(partial(_marked, open_stream), path, columns, kind.delimiter):
@@ -162,7 +169,7 @@ def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> I
     available: dict[str, None] = {}
     chosen: list[str] = []
     with _stream(filesystem, path, text_kind(filesystem, path)) as stream:
-        for records in _batched(map(_record, filter(bytes.strip, lines_of(stream))), LINES):
+        for records in _batched(filter(bytes.strip, lines_of(stream))):
             names = dict.fromkeys(name for record in records for name in record if name != INVALID_ROW)
             if not names.keys() <= available.keys():
                 available |= names
@@ -170,14 +177,24 @@ def read_json_lines(filesystem: fs.FileSystem, path: str, columns: Columns) -> I
             yield _table(records, chosen)
 
 
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    # itertools has it from Python 3.12 on.
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
+def _batched(lines: Iterable[bytes]) -> Iterator[list[dict[str, str | None]]]:
+    """The records of lines: at most LINES, or little more than BLOCK_BYTES."""
+    records: list[dict[str, str | None]] = []
+    size = 0
+    for line in lines:
+        records.append(_record(line))
+        size += len(line)
+        if len(records) == LINES or size > BLOCK_BYTES:
+            yield records
+            records, size = [], 0
+    if records:
+        yield records
 
 
 def _record(line: bytes) -> dict[str, str | None]:
+    if len(line) == LONGEST_LINE:
+        start = line[:INVALID_CHARACTERS].decode(errors="backslashreplace")
+        return {INVALID_ROW: f"{start}… (longer than {LONGEST_LINE // 2**20} MiB)"}
     try:
         record = json.loads(line, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):

@@ -15,7 +15,7 @@ from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.cluster.session import ray_errors
 from pipeline.io import StoreError, exactly, write
-from pipeline.io.files import locate
+from pipeline.io.files import locate, streams
 from pipeline.io.files import read as read_module
 from pipeline.io.files import text as text_files
 from pipeline.io.files import write as write_module
@@ -101,6 +101,22 @@ def test_a_json_line_with_half_a_character_is_kept(tmp_path: Path) -> None:
 
     assert [row[INVALID_ROW] is None for row in rows] == [True, False, True]
     assert "x \\ud83d" in rows[1][INVALID_ROW]
+
+
+def test_a_json_line_that_is_too_long_is_an_invalid_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LONGEST_LINE": 1_000, "BLOCK_BYTES": 300}.items():
+        monkeypatch.setattr(streams, name, value)
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 1_000)
+    path = tmp_path / "x.jsonl.gz"
+    lines = [json.dumps(listing(number, property_type="x" * length)) for number, length in ((1, 1), (2, 10**5), (3, 1))]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+    tables = text_files.read_json_lines(fs.LocalFileSystem(), str(path), CONTRACT.choose_columns)
+    good, invalid, last = (row for table in tables for row in table.to_pylist())
+
+    assert (good["id"], last["id"]) == (str(2**60 + 1), str(2**60 + 3))
+    assert invalid[INVALID_ROW].startswith('{"id": "')
+    assert len(invalid[INVALID_ROW]) < 300
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

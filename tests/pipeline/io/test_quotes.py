@@ -6,6 +6,7 @@ import pytest
 from pyarrow import fs
 
 from pipeline.io import StoreError, exactly
+from pipeline.io.files import quotes
 from pipeline.io.files import text as text_files
 from pipeline.io.files.text import read_csv
 from transforms.clean import INVALID_ROW
@@ -55,6 +56,22 @@ def test_a_quote_that_takes_in_blocks_is_found(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(StoreError, match="line 41"):
         read(tmp_path / "a.csv", lines)
+
+
+def test_a_quote_that_takes_in_more_than_a_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (text_files, quotes):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 200)
+    lines = [HEADER, row(1), row(2, notes='"x'), *(row(number) for number in range(3, 60))]
+
+    with pytest.raises(StoreError, match=r"line 3: a quote opens a value"):
+        read(tmp_path / "a.csv", lines)
+
+
+def test_a_row_of_more_than_a_block_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 1_000)
+
+    with pytest.raises(StoreError, match=r"the row after row 40 is longer"):
+        read(tmp_path / "a.csv", [HEADER, *(row(number) for number in range(1, 41)), row(41, notes="x" * 5_000)])
 
 
 ODD = [
