@@ -66,12 +66,7 @@ def _most_frequent(stats: WriteStats, contract: Contract) -> str:
 
 
 def _example(reason: str, row: Mapping[str, Any], contract: Contract) -> str:
-    """A rejected row: its file, its key, and what is wrong in it.
-
-    >>> from transforms.listings import CONTRACT
-    >>> _example("price:unparseable", {"source_file": "a.csv", "id": "17", "price": "call us"}, CONTRACT)
-    "a.csv, id 17: 'call us' is not an amount"
-    """
+    """A rejected row: its file, its key, and what is wrong in it."""
     name, _, problem = reason.partition(":")
     columns = {item.name: item.columns for item in contract.fields}
     key = " ".join(_cut(row[column]) for column in columns[contract.key] if row.get(column))

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_named(column: str, raw: str, reason: str) -> None:
 
 
 def test_a_scheduled_arrival_that_cannot_be_read_is_missing() -> None:
-    cleaned = clean_row({**FLIGHT, "sched_arr_time": "NA"}, CONTRACT, CONTRACT.label)
+    cleaned = clean_row({**FLIGHT, "sched_arr_time": "noon"}, CONTRACT, CONTRACT.label)
 
     assert (cleaned.record["arrival"], cleaned.warnings) == (None, ["arrival:unparseable"])
 

@@ -64,7 +64,7 @@ def _other_kinds(head: bytes, text: str) -> Iterator[str]:
 def _delimiter(header: str) -> str:
     """The delimiter of a header: a comma, unless there is none but another one.
 
-    >>> _delimiter("id;price"), _delimiter("id\\tprice"), _delimiter("id,price"), _delimiter("id")
+    >>> _delimiter("id;size"), _delimiter("id\\tsize"), _delimiter("id,size"), _delimiter("id")
     (';', '\\t', ',', ',')
     """
     return "," if "," in header else max(",;\t|", key=header.count)

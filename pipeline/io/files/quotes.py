@@ -123,7 +123,7 @@ def _lines(stream: pa.NativeFile) -> Iterator[str]:
 def find_swallowed(lines: Iterator[str], delimiter: str) -> Iterator[SwallowedRows]:
     """The values of a CSV file that hold whole rows.
 
-    >>> rows = ["id,name,price\\n", "1,loft,80\\n", '2,"loft,90\\n', '3,"loft,70\\n']
+    >>> rows = ["id,name,size\\n", "1,loft,80\\n", '2,"loft,90\\n', '3,"loft,70\\n']
     >>> list(find_swallowed(iter(rows), ","))
     [SwallowedRows(first_line=3, last_line=4)]
     """

@@ -180,8 +180,8 @@ def _folder_values(path: str) -> dict[str, str | None]:
 def _as_expected(name: str) -> str:
     """A name of a column as contracts write them.
 
-    >>> _as_expected(" Room Type")
-    'room_type'
+    >>> _as_expected(" Ship Date")
+    'ship_date'
     """
     return re.sub(r"[\s_-]+", "_", name.strip()).lower()
 
