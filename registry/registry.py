@@ -143,8 +143,8 @@ class Registry:
         """The (name, version) that NAME@ALIAS, NAME@VERSION or NAME@latest means now.
 
         "latest" is the newest version that was completely published and can be used, by its time of creation; it reads
-        the manifests of all versions. Raises RegistryError, with the closest match, for a model, version or alias that does not
-        exist.
+        the manifests of all versions. Raises RegistryError, with the closest match, for a model, version or alias that
+        does not exist.
 
         >>> registry.resolve("example@champion"), registry.resolve("example@latest")
         (('example', '1'), ('example', '2'))
