@@ -46,10 +46,10 @@ Code = Annotated[int, Field(ge=0, le=2**24)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 # `transforms` stands without typing_extensions.
-_CheckedContractRef = TypedDict("_CheckedContractRef", get_type_hints(ContractRef))  # type: ignore[misc]
+_ContractRef = TypedDict("_ContractRef", get_type_hints(ContractRef))  # type: ignore[misc]
 
 
-class _LabelJson(TypedDict):
+class _Label(TypedDict):
     kind: Literal["bands", "classes"]
     labels: list[str]
     bins: NotRequired[list[float]]
@@ -60,6 +60,10 @@ class _LabelJson(TypedDict):
 def _checked_as(kind: Any) -> GetPydanticSchema:
     return GetPydanticSchema(lambda _, handler: handler.generate_schema(kind))
 
+
+CheckedContractRef = Annotated[ContractRef, _checked_as(_ContractRef)]
+LabelJson = Annotated[dict[str, Any], _checked_as(_Label)]
+"""`as_json` of a label; `transforms.contract.label_from_json` reads it."""
 
 Metrics = dict[str, float | None]
 """By name; None where the rows don't define a metric."""
@@ -144,10 +148,9 @@ class ModelDescription(TypedDict):
     version: Version
     created: Time
     estimator: str
-    contract: Annotated[ContractRef, _checked_as(_CheckedContractRef)]
+    contract: CheckedContractRef
     """The contract that it was trained under; the digest is empty for a model of format 1."""
-    label: Annotated[dict[str, Any], _checked_as(_LabelJson)]
-    """`as_json` of the label; `transforms.contract.label_from_json` reads it."""
+    label: LabelJson
     features: list[str]
     """The columns of a feature vector, in order."""
     vocabulary: dict[str, dict[str, Code]]
