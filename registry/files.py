@@ -1,5 +1,6 @@
 """Reading a file that someone else may have put there."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,7 +20,12 @@ def read_regular(root: Path, name: str, most: int = MOST_FILE_BYTES) -> bytes:
     no regular file: a pipe would never end, and nor would a device.
     """
     path = root / name
-    real = os.path.realpath(path, strict=True)
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ArtifactError(f"{path} is a link to itself. Put the file itself there.") from error
     if not Path(real).is_relative_to(os.path.realpath(root)):
         raise ArtifactError(f"{path} is a link that leads out of {root}. Put the file itself there.")
     # Without O_NONBLOCK, opening a pipe waits for its writer.

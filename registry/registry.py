@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nightprice.defaults import DEFAULT_CACHE_DIR
-from nightprice.errors import closest
+from nightprice.errors import NightpriceError, closest
 from registry import aliases
 from registry.aliases import AliasRecord
 from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_file, read_manifest
@@ -49,6 +49,7 @@ class Registry:
         """
         self._store = Store(uri)
         self._cache = Path(cache_dir or DEFAULT_CACHE_DIR) / "models"
+        self._warned: set[str] = set()
 
     @property
     def uri(self) -> str:
@@ -103,7 +104,7 @@ class Registry:
         ['2', '1']
         """
         found = self._manifests(name)
-        broken = {version: error for version, error in found.items() if isinstance(error, ArtifactError)}
+        broken = {version: error for version, error in found.items() if isinstance(error, NightpriceError)}
         return [
             *map(summary_of, _newest_first(found.values())),
             *(summary_of_broken(name, version, str(error)) for version, error in broken.items()),
@@ -122,7 +123,7 @@ class Registry:
             except UnreachableError:
                 raise
             except RegistryError as error:
-                logger.warning("%s", error)
+                self._warn_once(error)
             else:
                 records |= {alias: record} if record else {}
         return records
@@ -306,16 +307,18 @@ class Registry:
         content = self._store.read(f"{path}/{MANIFEST}", MOST_MANIFEST_BYTES)
         return None if content is None else read_manifest(content, self._store.where(path), f"{name}@{version}")
 
-    def _manifests(self, name: str) -> dict[str, ModelManifest | ArtifactError]:
+    def _manifests(self, name: str) -> dict[str, ModelManifest | NightpriceError]:
         """By version: the manifests of all completely published ones, or what is wrong with them.
 
         Raises RegistryError if there are none.
         """
 
-        def examine(version: str) -> ModelManifest | ArtifactError | None:
+        def examine(version: str) -> ModelManifest | NightpriceError | None:
             try:
                 return self._read_manifest(name, version)
-            except ArtifactError as error:
+            except UnreachableError:
+                raise
+            except (ArtifactError, RegistryError) as error:
                 return error
 
         versions = self._version_folders(name)
@@ -328,13 +331,19 @@ class Registry:
     def _newest(self, name: str) -> ModelManifest:
         """The manifest of the newest version that can be used. Raises RegistryError if there are none."""
         found = self._manifests(name)
-        broken = [error for error in found.values() if isinstance(error, ArtifactError)]
+        broken = [error for error in found.values() if isinstance(error, NightpriceError)]
         usable = _newest_first(found.values())
         if not usable:
             raise broken[-1]
         for error in broken:
-            logger.warning("%s", error)
+            self._warn_once(error)
         return usable[0]
+
+    def _warn_once(self, error: NightpriceError) -> None:
+        """A service asks every few seconds."""
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            logger.warning("%s", error)
 
     def _version_folders(self, name: str) -> list[str]:
         return [version for version in self._store.folders(f"{name}/versions") if is_version_name(version)]
@@ -378,7 +387,7 @@ class Registry:
         return RegistryUsageError(f'"{name}" has no alias "{alias}".{closest(alias, known)} {listed}')
 
 
-def _newest_first(found: Iterable[ModelManifest | ArtifactError]) -> list[ModelManifest]:
+def _newest_first(found: Iterable[ModelManifest | NightpriceError]) -> list[ModelManifest]:
     """The manifests among them, by their time of creation."""
-    manifests = [manifest for manifest in found if not isinstance(manifest, ArtifactError)]
+    manifests = [manifest for manifest in found if not isinstance(manifest, NightpriceError)]
     return sorted(manifests, key=lambda manifest: (parse_time(manifest["created"]), manifest["version"]), reverse=True)

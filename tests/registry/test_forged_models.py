@@ -1,5 +1,6 @@
 """Whoever can write into a registry can write right hashes for anything: nothing is believed before it is checked."""
 
+import errno
 import io
 import json
 import os
@@ -203,15 +204,43 @@ def test_what_is_not_a_regular_file_of_the_folder_is_refused(
         load_artifact(folder)
 
 
-def test_a_pipe_in_a_registry_hides_no_other_version(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "circle", "no rights"])
+def test_a_manifest_that_can_not_be_read_hides_no_other_version(
+    registry: Registry, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published(registry, tmp_path, FIRST)
     manifest = published(registry, tmp_path, SECOND) / "manifest.json"
-    manifest.unlink()
-    os.mkfifo(manifest)
+    if kind == "no rights":
+        refuse_to_open(manifest, monkeypatch)
+    else:
+        manifest.unlink()
+        os.mkfifo(manifest) if kind == "pipe" else manifest.symlink_to(manifest)
     assert [(version["version"], "error" in version) for version in registry.versions(NAME)] == [
         (FIRST, False),
         (SECOND, True),
     ]
+
+
+def refuse_to_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system does; tests may run as root."""
+    opened = os.open
+
+    def refuse(target: Any, *arguments: Any, **options: Any) -> int:
+        if str(target) == str(path.resolve()):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(target, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def test_a_broken_version_is_named_once_to_a_service_that_asks_again(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    published(registry, tmp_path, FIRST)
+    (published(registry, tmp_path, SECOND) / "manifest.json").write_text("[]")
+    for _ in range(3):
+        assert registry.resolve(f"{NAME}@latest") == (NAME, FIRST)
+    assert [record.levelname for record in caplog.records if SECOND in record.getMessage()] == ["WARNING"]
 
 
 def test_links_within_the_folder_are_followed(folder: Path) -> None:
