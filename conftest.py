@@ -22,4 +22,7 @@ def _example_registry(request: pytest.FixtureRequest) -> None:
         registry.publish(model, "example")
     registry.promote("example", "1", "champion", "the first", who="ann")
     names = request.getfixturevalue("doctest_namespace")
-    names |= {"registry": registry, "model_folder": tiny_artifact(folder / "model", "3", **options)}
+    names |= {
+        "registry": registry,
+        "model_folder": tiny_artifact(folder / "model", "3", created="2026-01-03", **options),
+    }

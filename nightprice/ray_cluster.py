@@ -13,6 +13,10 @@ from urllib.parse import urlsplit
 
 from nightprice.errors import NightpriceError, UsageError, first_line
 
+# The name of a socket has at most 107 characters, of which Ray uses
+# /ray/session_2026-11-23_13-45-00_123456_1234567/sockets/plasma_store.
+LONGEST_TEMPORARY_FOLDER = 107 - 68
+
 
 def connect(**local: Any) -> None:
     """Join the cluster of `RAY_ADDRESS`, or start Ray on this machine with the arguments `local` of `ray.init`.
@@ -22,6 +26,8 @@ def connect(**local: Any) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         check_answers(address)
+    else:
+        check_temporary_folder()
     import ray
 
     place = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
@@ -76,6 +82,17 @@ def _held_back_stderr() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(screen.fileno(), 2)
+
+
+def check_temporary_folder() -> None:
+    """Raise NightpriceError for a folder of temporary files in which the names of Ray's sockets would be too long."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    name, folder = next(((name, os.environ[name]) for name in names if name in os.environ), ("", ""))
+    if len(os.fsencode(folder)) > LONGEST_TEMPORARY_FOLDER:
+        raise NightpriceError(
+            f"Ray can't start in {name}={folder}: with the names of its sockets that is longer than the system allows. "
+            f"Set RAY_TMPDIR to a folder whose name has at most {LONGEST_TEMPORARY_FOLDER} characters, such as /tmp."
+        )
 
 
 def check_answers(address: str, seconds: float = 3.0) -> None:

@@ -117,6 +117,11 @@ def load(model: type[S], file: Path | None = None, /, **arguments: Any) -> S:
         settings = model(**arguments)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}. Fix that line, as in: seed = 1") from error
+    except RecursionError:
+        # Without the cause, whose trace is a thousand lines.
+        raise UsageError(
+            f"{file or 'A variable'} has brackets within brackets without end. No setting is deeper than a section."
+        ) from None
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}. Make it readable or name another file.") from error
     except SettingsError as error:

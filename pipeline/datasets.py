@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray.data
 
 from nightprice.address import Address, parse_address
-from nightprice.errors import ContractError
+from nightprice.errors import ContractError, first_line
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
 from pipeline.io import exactly, open_published, read
@@ -34,8 +34,14 @@ class Dataset:
 
     @property
     def label(self) -> Label:
-        """How its rows were labelled."""
-        return label_from_json(self.manifest["label"])
+        """How its rows were labelled. Raises ContractError if the manifest does not say."""
+        try:
+            return label_from_json(self.manifest["label"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ContractError(
+                f'"{self.address}" does not say how its rows were labelled ({first_line(error)}). Process the source '
+                "again."
+            ) from error
 
     def rows(self, columns: Sequence[str]) -> ray.data.Dataset:
         """The accepted rows, with the named columns in the types of the contract."""

@@ -1,9 +1,16 @@
 """What a manifest holds: the page of a dataset, or of scored rows, that names the live version."""
 
-import json
-from typing import Any, NotRequired, Required, TypedDict, cast
+from typing import Annotated, Any, NotRequired, Required, cast
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+# pydantic can't read that of `typing` before Python 3.12.
+from typing_extensions import TypedDict
 
 from nightprice.errors import ContractError
+from nightprice.plain_json import parse_json
+from registry.manifest import CheckedContractRef, Count, LabelJson, first_problem
+from registry.references import NAME_PATTERN
 from transforms.contract import ContractRef
 
 
@@ -57,12 +64,30 @@ class DatasetManifest(TypedDict):
     """Of scored rows: the model version that scored them."""
 
 
+class _ReadBack(TypedDict):
+    """The entries that a reader relies on. The others are for people, and older datasets have fewer."""
+
+    # It becomes part of a path.
+    version: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    rows: dict[str, Count]
+    contract: NotRequired[CheckedContractRef]
+    label: NotRequired[LabelJson]
+
+
+_SCHEMA = TypeAdapter(_ReadBack)
+
+
 def parse_manifest(text: str | bytes, where: str) -> DatasetManifest:
     """The manifest that a store holds as JSON; `where` is its address without secrets.
 
     Raises ValueError for a text that is not JSON, ContractError for one that is not the manifest of a dataset.
     """
-    manifest = json.loads(text)
-    if not isinstance(manifest, dict) or not {"version", "rows"} <= manifest.keys():
-        raise ContractError(f'"{where}" is not the manifest of a dataset: "version" or "rows" is missing.')
+    manifest = parse_json(text)
+    try:
+        _SCHEMA.validate_python(manifest, strict=True)
+    except ValidationError as error:
+        raise ContractError(
+            f'"{where}" is not the manifest of a dataset: {first_problem(error)}. Make the dataset anew with '
+            "`nightprice process`."
+        ) from None
     return cast(DatasetManifest, manifest)

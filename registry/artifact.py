@@ -1,6 +1,6 @@
 """A model version as a folder of plain files: what is in it, how it is written, and when it may be used.
 
-    manifest.json   everything about the model, and the sha256 of every file (`registry.manifest.ModelManifest`)
+    manifest.json   everything about the model, with the size and sha256 of every file (`registry.manifest`)
     model.onnx      what scores, online and in batch: float32 [n, features] to probabilities float32 [n, labels]
     golden.json     a few feature vectors with the probabilities that the estimator gave them
     trees.npz       the trees for explanations, if the estimator has any that explain (`registry.trees`)
@@ -12,19 +12,21 @@ for it calls `Artifact.require`.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 
 from nightprice.errors import ContractError, first_line
+from nightprice.plain_json import parse_json
 from registry import format1
 from registry.errors import ArtifactError
-from registry.manifest import ModelManifest
+from registry.files import MOST_FILE_BYTES, MOST_MANIFEST_BYTES, read_regular
+from registry.manifest import ModelManifest, check_manifest
+from registry.onnx_model import check_model
 from transforms.contract import Contract, ContractRef, Label, label_from_json
 from transforms.encode import Matrix, Vocabulary
 
@@ -37,7 +39,6 @@ SCORING_FILES = (MANIFEST, MODEL, GOLDEN)
 # How far a probability may be from the estimator's: measured are 8e-7 for XGBoost and 1.3e-6 for the forest.
 TOLERANCE = 1e-5
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TRAIN_AGAIN = "Train it again with this version of nightprice."
 
 
@@ -122,10 +123,7 @@ class Artifact:
         """
         if name not in self.manifest["sha256"]:
             return None
-        where = str(self.folder)
-        content = _read(self.folder, name, where)
-        _check_contents(self.manifest, {name: content}, where)
-        return content
+        return read_file(self.folder, name, self.manifest, str(self.folder))
 
     def predict(self, matrix: Matrix) -> Matrix:
         """The probabilities float32 [n, labels] of feature vectors float32 [n, features]; missing values are NaN.
@@ -153,7 +151,7 @@ def write_artifact(
 ) -> None:
     """Write a model folder. The manifest is written last.
 
-    `manifest` is a `registry.manifest.ModelDescription`: format and sha256 are added. `golden_features` float32
+    `manifest` is a `registry.manifest.ModelDescription`: format, sizes and sha256 are added. `golden_features` float32
     [k, features] should include missing values; `golden_probabilities` float32 [k, labels] are the estimator's own.
     Raises ArtifactError if the folder is not empty, or the manifest is incomplete.
 
@@ -178,20 +176,38 @@ def write_artifact(
         ) from error
 
 
-def load_artifact(folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
+def load_artifact(folder: Path, threads: int = 1, where: str | None = None, ref: str | None = None) -> Artifact:
     """A model folder, ready to score with so many threads, after all checks: format, sha256, golden rows.
 
-    `where` is what messages call the folder. Raises ArtifactError, which says what is wrong and what to do.
+    `where` is what messages call the folder; `ref` is NAME@VERSION if it must be that one. Raises ArtifactError, which
+    says what is wrong and what to do.
 
     >>> load_artifact(model_folder, threads=2).ref
     'example@3'
     """
     where = where or str(folder)
-    content = _read(folder, MANIFEST, where)
-    others = [name for name in read_manifest(content, where)["sha256"] if name != MANIFEST]
-    return artifact_of(
-        {MANIFEST: content} | {name: _read(folder, name, where) for name in others}, folder, threads, where
-    )
+    content = _read(folder, MANIFEST, MOST_MANIFEST_BYTES, where)
+    manifest = read_manifest(content, where, ref)
+    contents = {name: read_file(folder, name, manifest, where) for name in (MODEL, GOLDEN)}
+    for name in manifest["sha256"].keys() - {MANIFEST, *contents}:
+        read_file(folder, name, manifest, where)
+    return artifact_of({MANIFEST: content} | contents, folder, threads, where)
+
+
+def read_file(folder: Path, name: str, manifest: ModelManifest, where: str) -> bytes:
+    """The content of a file of a model that its manifest names, unchanged since it was written.
+
+    Raises ArtifactError.
+    """
+    content = _read(folder, name, most_bytes(manifest, name), where)
+    _check_contents(manifest, {name: content}, where)
+    return content
+
+
+def most_bytes(manifest: ModelManifest, name: str) -> int:
+    """How large a file of a model may be."""
+    most = MOST_MANIFEST_BYTES if name in (MANIFEST, GOLDEN) else MOST_FILE_BYTES
+    return min(most, manifest.get("sizes", {}).get(name, most))
 
 
 def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, where: str | None = None) -> Artifact:
@@ -199,20 +215,22 @@ def artifact_of(files: Mapping[str, bytes], folder: Path, threads: int = 1, wher
     where = where or str(folder)
     manifest = read_manifest(files[MANIFEST], where)
     _check_contents(manifest, files, where)
+    label = label_from_json(manifest["label"])
     golden = _read_golden(files[GOLDEN], where)
+    _check_model(files[MODEL], len(manifest["features"]), len(label.labels), where)
     session = _session(files[MODEL], threads, where)
-    artifact = Artifact(folder, manifest, label_from_json(manifest["label"]), golden, session)
+    artifact = Artifact(folder, manifest, label, golden, session)
     _check_golden(artifact, where)
     return artifact
 
 
-def read_manifest(content: bytes, where: str) -> ModelManifest:
+def read_manifest(content: bytes, where: str, ref: str | None = None) -> ModelManifest:
     """A manifest as today's format has it, of any format up to FORMAT, unchanged since it was written.
 
-    Raises ArtifactError.
+    Raises ArtifactError, also if it is that of another model than `ref`, if that is given.
     """
     try:
-        manifest = json.loads(content)
+        manifest = parse_json(content)
     except ValueError as error:
         raise _changed(where, MANIFEST) from error
     if not isinstance(manifest, dict):
@@ -223,8 +241,13 @@ def read_manifest(content: bytes, where: str) -> ModelManifest:
         raise _changed(where, MANIFEST)
     if manifest["format"] == format1.FORMAT:
         manifest = _translated(manifest, where)
-    _check_manifest(manifest, where)
-    return cast(ModelManifest, manifest)
+    checked = _check_manifest(manifest, where)
+    found = f"{checked['name']}@{checked['version']}"
+    if ref not in (None, found):
+        raise ArtifactError(
+            f"{where} holds the model {found}, not {ref}. Publish it under its own name, or use another version."
+        )
+    return checked
 
 
 def _check_format(manifest: Mapping[str, Any], where: str) -> None:
@@ -250,24 +273,21 @@ def _translated(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise _incomplete(where, [first_line(error).strip("'")]) from error
 
 
-def _check_manifest(manifest: Mapping[str, Any], where: str) -> None:
+def _check_manifest(manifest: Any, where: str) -> ModelManifest:
     """Check that a manifest with checksums has what every reader relies on."""
-    missing = sorted(key for key in ModelManifest.__required_keys__ if key not in manifest)
-    if missing or not {MODEL, GOLDEN} <= set(manifest["sha256"]):
-        raise _incomplete(where, missing or ["sha256"])
-    for name in manifest["sha256"]:
-        if not _FILE_NAME.fullmatch(name):
-            raise ArtifactError(
-                f'{where}: "{name}" can\'t name a file of a model. Use letters, digits, ".", "_" and "-".'
-            )
-    if unnamed := sorted(ContractRef.__required_keys__ - set(manifest["contract"])):
-        raise _incomplete(where, [f"contract.{key}" for key in unnamed])
     try:
-        label_from_json(manifest["label"])
-    except (KeyError, TypeError, ValueError, ContractError) as error:
+        checked = check_manifest(manifest)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {MANIFEST} is {error}. {_TRAIN_AGAIN}") from error
+    if not {MODEL, GOLDEN} <= checked["sha256"].keys():
+        raise _incomplete(where, ["sha256"])
+    try:
+        label_from_json(checked["label"])
+    except (KeyError, TypeError, ValueError, OverflowError, ContractError) as error:
         raise ArtifactError(
             f"{where}: the label in {MANIFEST} can't be read ({first_line(error)}). {_TRAIN_AGAIN}"
         ) from error
+    return checked
 
 
 def _check_contents(manifest: ModelManifest, contents: Mapping[str, bytes], where: str) -> None:
@@ -278,9 +298,9 @@ def _check_contents(manifest: ModelManifest, contents: Mapping[str, bytes], wher
 
 def _read_golden(content: bytes, where: str) -> Golden:
     try:
-        rows = json.loads(content)
+        rows = parse_json(content)
         return Golden(np.array(rows["features"], np.float32), np.array(rows["probabilities"], np.float32))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{where}: {GOLDEN} can't be read ({first_line(error)}). {_TRAIN_AGAIN}") from error
 
 
@@ -306,10 +326,19 @@ def _check_golden(artifact: Artifact, where: str) -> None:
         )
 
 
+def _check_model(onnx: bytes, features: int, labels: int, where: str) -> None:
+    try:
+        check_model(onnx, features, labels)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {MODEL} is refused: {error}. {_TRAIN_AGAIN}") from error
+
+
 def _session(onnx: bytes, threads: int, where: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Otherwise the file could be of ONNX Runtime's own format as well, which `check_model` does not read.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base of their own
@@ -318,9 +347,9 @@ def _session(onnx: bytes, threads: int, where: str) -> onnxruntime.InferenceSess
         ) from error
 
 
-def _read(folder: Path, name: str, where: str) -> bytes:
+def _read(folder: Path, name: str, most: int, where: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_regular(folder, name, most)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing_file_error(where, name) from error
     except OSError as error:
@@ -352,9 +381,10 @@ def _incomplete(where: str, missing: list[str]) -> ArtifactError:
 def _add_checksums(manifest: dict[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
     """The manifest with the sha256 of every file and, so that no entry can change unnoticed, of itself without it."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    sizes = {name: len(content) for name, content in contents.items()}
     # A round trip makes tuples lists, so that the manifest hashes now as it will when read.
     try:
-        whole: dict[str, Any] = json.loads(json.dumps({**manifest, "sha256": hashes}, allow_nan=False))
+        whole: dict[str, Any] = json.loads(json.dumps({**manifest, "sizes": sizes, "sha256": hashes}, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"The manifest contains a value that cannot be serialized to JSON ({error}). Use plain numbers, texts or "

@@ -5,35 +5,38 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
+from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, most_bytes, read_manifest
 from registry.errors import ArtifactError
+from registry.files import MOST_MANIFEST_BYTES
 from registry.manifest import ModelManifest
 from registry.store import Store
 
 logger = logging.getLogger(__name__)
 
 
-def load_cached(store: Store, path: str, cache: Path, threads: int) -> Artifact:
+def load_cached(store: Store, path: str, cache: Path, threads: int, ref: str) -> Artifact:
     """The version in folder `path` of a registry, from the cache if it has an unchanged copy, else downloaded.
+
+    `ref` is the NAME@VERSION that it must be.
 
     Several processes may do so at once: each downloads into its own folder, and the first to finish renames it.
     Raises ArtifactError as `load_artifact` does.
     """
     where = store.where(path)
-    content = store.read(f"{path}/{MANIFEST}")
+    content = store.read(f"{path}/{MANIFEST}", MOST_MANIFEST_BYTES)
     if content is None:
         raise missing_file_error(where, MANIFEST)
-    manifest = read_manifest(content, where)
+    manifest = read_manifest(content, where, ref)
     target = _place(store, cache) / path
     cached = _load_unchanged(target, manifest, threads)
     if cached is not None:
         return cached
     try:
-        return _download(store, path, list(manifest["sha256"]), target, threads)
+        return _download(store, path, manifest, target, threads)
     except OSError as error:
         raise ArtifactError(
             f"The model cache {target.parent} can't be written ({error.strerror}). Check its rights and the space "
@@ -68,13 +71,13 @@ def _load_unchanged(target: Path, manifest: ModelManifest, threads: int) -> Arti
     return None
 
 
-def _download(store: Store, path: str, files: Sequence[str], target: Path, threads: int) -> Artifact:
+def _download(store: Store, path: str, manifest: ModelManifest, target: Path, threads: int) -> Artifact:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
-        for name in files:
-            content = store.read(f"{path}/{name}")
+        for name in manifest["sha256"]:
+            content = store.read(f"{path}/{name}", most_bytes(manifest, name))
             if content is None:
                 raise missing_file_error(store.where(path), name)
             (folder / name).write_bytes(content)

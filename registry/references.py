@@ -11,8 +11,10 @@ LATEST = "latest"
 """The selector of the newest version. It is not an alias: nobody sets it."""
 
 # A version starts with a digit and an alias with a letter: a reference can't be read in two ways.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VERSION = re.compile(r"[0-9][A-Za-z0-9._-]*")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+VERSION_PATTERN = r"[0-9][A-Za-z0-9._-]*"
+_NAME = re.compile(NAME_PATTERN)
+_VERSION = re.compile(VERSION_PATTERN)
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _REFERENCE = re.compile(rf"({_NAME.pattern})@({_NAME.pattern})")
 
@@ -44,7 +46,7 @@ class ModelRef:
     @property
     def is_version(self) -> bool:
         """Whether it names one version, which never changes."""
-        return _VERSION.fullmatch(self.selector) is not None
+        return is_version_name(self.selector)
 
     @property
     def is_latest(self) -> bool:
@@ -65,6 +67,15 @@ def is_reference(text: str) -> bool:
     (True, False)
     """
     return _REFERENCE.fullmatch(text) is not None
+
+
+def is_version_name(text: str) -> bool:
+    """Whether a text can name a version.
+
+    >>> is_version_name("20260101"), is_version_name(".cache")
+    (True, False)
+    """
+    return _VERSION.fullmatch(text) is not None
 
 
 def version_path(name: str, version: str) -> str:

@@ -8,21 +8,25 @@ It is a folder: on this machine, `s3://`, `gs://`, `abfs://`. The store must be 
 that name exists: all of these can (on this machine, by a hard link).
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nightprice.defaults import DEFAULT_CACHE_DIR
-from nightprice.errors import closest
+from nightprice.errors import NightpriceError, closest
 from registry import aliases
 from registry.aliases import AliasRecord
-from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_manifest
+from registry.artifact import MANIFEST, Artifact, load_artifact, missing_file_error, read_file, read_manifest
 from registry.cache import keep_only, load_cached
-from registry.errors import ArtifactError, ConflictError, RegistryError, RegistryUsageError
-from registry.manifest import ModelManifest, VersionSummary, summary_of
-from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, version_path
+from registry.errors import ArtifactError, ConflictError, RegistryError, RegistryUsageError, UnreachableError
+from registry.files import MOST_MANIFEST_BYTES, read_regular
+from registry.manifest import ModelManifest, VersionSummary, parse_time, summary_of, summary_of_broken
+from registry.references import LATEST, SYNTAX, ModelRef, alias_path, is_reference, is_version_name, version_path
 from registry.replacement import difference
 from registry.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Registry:
@@ -45,6 +49,7 @@ class Registry:
         """
         self._store = Store(uri)
         self._cache = Path(cache_dir or DEFAULT_CACHE_DIR) / "models"
+        self._warned: set[str] = set()
 
     @property
     def uri(self) -> str:
@@ -70,8 +75,10 @@ class Registry:
             )
         path = version_path(name, artifact.version)
         self._store.make()
-        contents = {file: (folder / file).read_bytes() for file in artifact.manifest["sha256"]}
-        if self._store.read(f"{path}/{MANIFEST}") not in (None, contents[MANIFEST]):
+        files = artifact.manifest["sha256"].keys() - {MANIFEST}
+        contents = {file: read_file(folder, file, artifact.manifest, str(folder)) for file in files}
+        contents[MANIFEST] = read_regular(folder, MANIFEST, MOST_MANIFEST_BYTES)
+        if self._store.read(f"{path}/{MANIFEST}", MOST_MANIFEST_BYTES) not in (None, contents[MANIFEST]):
             raise self._exists_error(artifact.ref, MANIFEST)
         # All publishers in one order: whoever wins the first file that differs is the one who gets to the manifest.
         for file in sorted(contents, key=lambda file: (file == MANIFEST, file)):
@@ -88,23 +95,38 @@ class Registry:
         return self._store.folders()
 
     def versions(self, name: str) -> list[VersionSummary]:
-        """Every completely published version of a model, newest first.
+        """Every completely published version of a model, newest first; at the end those that can't be used, which have
+        an `error`.
 
         Raises RegistryError for a model that does not exist.
 
         >>> [version["version"] for version in registry.versions("example")]
         ['2', '1']
         """
-        return [summary_of(manifest) for manifest in self._newest_first(name)]
+        found = self._manifests(name)
+        broken = {version: error for version, error in found.items() if isinstance(error, NightpriceError)}
+        return [
+            *map(summary_of, _newest_first(found.values())),
+            *(summary_of_broken(name, version, str(error)) for version, error in broken.items()),
+        ]
 
     def aliases(self, name: str) -> dict[str, AliasRecord]:
-        """The record in force of every alias of a model.
+        """The record in force of every alias of a model; one whose record can't be read is left out, with a warning.
 
         >>> registry.aliases("example")["champion"].version
         '1'
         """
-        records = {alias: self.current(name, alias) for alias in self._store.folders(f"{name}/aliases")}
-        return {alias: record for alias, record in records.items() if record}
+        records: dict[str, AliasRecord] = {}
+        for alias in self._store.folders(f"{name}/aliases"):
+            try:
+                record = self.current(name, alias)
+            except UnreachableError:
+                raise
+            except RegistryError as error:
+                self._warn_once(error)
+            else:
+                records |= {alias: record} if record else {}
+        return records
 
     def manifest(self, ref: str) -> ModelManifest:
         """The manifest of a model reference. Raises as `resolve`, and ArtifactError.
@@ -121,9 +143,9 @@ class Registry:
     def resolve(self, ref: str) -> tuple[str, str]:
         """The (name, version) that NAME@ALIAS, NAME@VERSION or NAME@latest means now.
 
-        "latest" is the newest version that was completely published, by its time of creation; it reads the manifests
-        of all versions. Raises RegistryError, with the closest match, for a model, version or alias that does not
-        exist.
+        "latest" is the newest version that was completely published and can be used, by its time of creation; it reads
+        the manifests of all versions. Raises RegistryError, with the closest match, for a model, version or alias that
+        does not exist.
 
         >>> registry.resolve("example@champion"), registry.resolve("example@latest")
         (('example', '1'), ('example', '2'))
@@ -133,7 +155,7 @@ class Registry:
             self._require_version(model.name, model.selector)
             return model.name, model.selector
         if model.is_latest:
-            return model.name, self._newest_first(model.name)[0]["version"]
+            return model.name, self._newest(model.name)["version"]
         record = self.current(model.name, model.selector)
         if record is None:
             raise self._unknown_alias_error(model.name, model.selector)
@@ -151,10 +173,11 @@ class Registry:
         """
         if not is_reference(ref):
             return self._load_folder(ref, threads)
-        path = version_path(*self.resolve(ref))
+        name, version = self.resolve(ref)
+        path, found = version_path(name, version), f"{name}@{version}"
         if self._store.local is not None:
-            return load_artifact(self._store.local / path, threads)
-        return load_cached(self._store, path, self._cache, threads)
+            return load_artifact(self._store.local / path, threads, ref=found)
+        return load_cached(self._store, path, self._cache, threads, found)
 
     def tidy_cache(self, in_force: Artifact) -> None:
         """Remove the cached versions of a model that are not this one, and that no alias names.
@@ -279,26 +302,55 @@ class Registry:
         return load_artifact(folder, threads)
 
     def _read_manifest(self, name: str, version: str) -> ModelManifest | None:
-        """The manifest of a version; None if it was not completely published."""
+        """The manifest of a version; None if it was not completely published. Raises ArtifactError."""
         path = version_path(name, version)
-        content = self._store.read(f"{path}/{MANIFEST}")
-        return None if content is None else read_manifest(content, self._store.where(path))
+        content = self._store.read(f"{path}/{MANIFEST}", MOST_MANIFEST_BYTES)
+        return None if content is None else read_manifest(content, self._store.where(path), f"{name}@{version}")
 
-    def _newest_first(self, name: str) -> list[ModelManifest]:
-        """The manifests of all completely published versions. Raises RegistryError if there are none."""
-        folders = self._store.folders(f"{name}/versions")
+    def _manifests(self, name: str) -> dict[str, ModelManifest | NightpriceError]:
+        """By version: the manifests of all completely published ones, or what is wrong with them.
+
+        Raises RegistryError if there are none.
+        """
+
+        def examine(version: str) -> ModelManifest | NightpriceError | None:
+            try:
+                return self._read_manifest(name, version)
+            except UnreachableError:
+                raise
+            except (ArtifactError, RegistryError) as error:
+                return error
+
+        versions = self._version_folders(name)
         with ThreadPoolExecutor(8) as pool:
-            manifests = [
-                manifest
-                for manifest in pool.map(lambda version: self._read_manifest(name, version), folders)
-                if manifest
-            ]
-        self._require_any(name, manifests)
-        return sorted(manifests, key=lambda manifest: (manifest["created"], manifest["version"]), reverse=True)
+            results = list(pool.map(examine, versions))
+        found = {version: result for version, result in zip(versions, results, strict=True) if result}
+        self._require_any(name, list(found))
+        return found
+
+    def _newest(self, name: str) -> ModelManifest:
+        """The manifest of the newest version that can be used. Raises RegistryError if there are none."""
+        found = self._manifests(name)
+        broken = [error for error in found.values() if isinstance(error, NightpriceError)]
+        usable = _newest_first(found.values())
+        if not usable:
+            raise broken[-1]
+        for error in broken:
+            self._warn_once(error)
+        return usable[0]
+
+    def _warn_once(self, error: NightpriceError) -> None:
+        """A service asks every few seconds."""
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            logger.warning("%s", error)
+
+    def _version_folders(self, name: str) -> list[str]:
+        return [version for version in self._store.folders(f"{name}/versions") if is_version_name(version)]
 
     def _version_names(self, name: str) -> list[str]:
         """The completely published versions, by name, whatever they contain. Raises RegistryError if there are none."""
-        folders = self._store.folders(f"{name}/versions")
+        folders = self._version_folders(name)
         with ThreadPoolExecutor(8) as pool:
             published = list(pool.map(lambda version: self._is_published(name, version), folders))
         names = [version for version, complete in zip(folders, published, strict=True) if complete]
@@ -316,7 +368,10 @@ class Registry:
 
     def _is_published(self, name: str, version: str) -> bool:
         """Completely: the manifest is written last."""
-        return self._store.read(f"{version_path(name, version)}/{MANIFEST}") is not None
+        try:
+            return self._store.read(f"{version_path(name, version)}/{MANIFEST}", MOST_MANIFEST_BYTES) is not None
+        except ArtifactError:
+            return True  # whoever loads it says what is wrong
 
     def _require_version(self, name: str, version: str) -> None:
         if not self._is_published(name, version):
@@ -335,3 +390,9 @@ class Registry:
 def _named_since(records: list[AliasRecord]) -> str:
     others = dict.fromkeys(record.version for record in records if record.version != records[0].version)
     return f": it has named {', '.join(others)} since" if others else ""
+
+
+def _newest_first(found: Iterable[ModelManifest | NightpriceError]) -> list[ModelManifest]:
+    """The manifests among them, by their time of creation."""
+    manifests = [manifest for manifest in found if not isinstance(manifest, NightpriceError)]
+    return sorted(manifests, key=lambda manifest: (parse_time(manifest["created"]), manifest["version"]), reverse=True)

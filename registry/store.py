@@ -22,6 +22,7 @@ from nightprice.address import parse_address
 from nightprice.errors import closest
 from nightprice.job_folder import check_outlives_job
 from registry.errors import MissingRegistryError, RegistryError, RegistryUsageError, UnreachableError
+from registry.files import MOST_FILE_BYTES, check_size, read_regular
 
 _CLOUD = ("s3", "gs", "abfs", "abfss", "az")
 # A store that accepts a request and never responds must become an error: a read fails within 30 s, a write within 60 s.
@@ -59,14 +60,25 @@ class Store:
         with self._errors("written"):
             _check_hard_links(next(path for path in (self.local, *self.local.parents) if path.is_dir()))
 
-    def read(self, path: str) -> bytes | None:
-        """The content of a file, or None if it does not exist."""
+    def read(self, path: str, most: int = MOST_FILE_BYTES) -> bytes | None:
+        """The content of a file, or None if it does not exist.
+
+        Raises ArtifactError for one of more than `most` bytes, and for what is no regular file below the folder.
+        """
         with self._errors("read"):
             try:
-                return bytes(obstore.get(self._open(), path).bytes())
-            except FileNotFoundError as error:
+                return self._read(path, most)
+            except (FileNotFoundError, NotADirectoryError) as error:
                 self._refuse_missing_bucket(error)
                 return None
+
+    def _read(self, path: str, most: int) -> bytes:
+        store = self._open()
+        if self.local is not None:
+            return read_regular(self.local, path, most)
+        found = obstore.get(store, path)
+        check_size(found.meta["size"], most, self.where(path))
+        return bytes(found.bytes())
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a new file, all or nothing; False if the file exists with another content.

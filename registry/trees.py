@@ -6,6 +6,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +16,10 @@ import numpy.typing as npt
 from nightprice.errors import first_line
 
 TREES = "trees.npz"
+# As deep as no tree that was learned from rows; ONNX Runtime follows a branch by recursion, and dies near 30,000.
+MOST_LEVELS = 1_000
+# Of the arrays in `trees.npz`: a zip of 1 MB may hold 1 GB.
+MOST_UNPACKED_BYTES = 2**30
 
 Array = npt.NDArray[Any]
 
@@ -63,8 +68,7 @@ class TreeArrays:
     @property
     def root_of_node(self) -> Array:
         """[nodes] The position of the root of each node's tree among all nodes."""
-        roots = self.roots
-        return np.repeat(roots, np.diff(roots, append=len(self.tree)))
+        return root_of_node(self.tree)
 
     def to_bytes(self) -> bytes:
         """The content of `trees.npz`: the same arrays give the same bytes."""
@@ -77,8 +81,11 @@ class TreeArrays:
     def from_bytes(cls, content: bytes) -> "TreeArrays":
         """What `to_bytes` wrote. Raises ValueError for anything else."""
         try:
+            _check_unpacked_size(content)
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return cls(**{item.name: arrays[item.name] for item in fields(cls)})
+                trees = cls(**{item.name: _typed(arrays, item.name) for item in fields(cls)})
+            check_structure(trees.tree, trees.feature, trees.left, trees.right)
+            return trees
         except (
             ValueError,
             KeyError,
@@ -86,6 +93,7 @@ class TreeArrays:
             AttributeError,
             EOFError,
             OSError,
+            MemoryError,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
@@ -105,3 +113,55 @@ _TYPES: dict[str, type[np.generic]] = {
     "cover": np.float32,
     "base": np.float64,
 }
+
+
+def _typed(arrays: Mapping[str, Array], name: str) -> Array:
+    array = arrays[name]
+    if array.dtype != _TYPES[name]:
+        raise ValueError(f"{name} has the type {array.dtype}")
+    return array
+
+
+def root_of_node(tree: Array) -> Array:
+    """[nodes] The position of the root of each node's tree among all nodes, from the number of each node's tree."""
+    roots = np.flatnonzero(np.diff(tree, prepend=-1))
+    return np.repeat(roots, np.diff(roots, append=len(tree)))
+
+
+def check_structure(tree: Array, feature: Array, left: Array, right: Array, features: int | None = None) -> None:
+    """Raise ValueError unless these arrays [nodes] are trees: no node has two parents, or MOST_LEVELS above it.
+
+    `features` is how many there are to look at, None if that is checked elsewhere.
+    """
+    if {array.shape for array in (tree, feature, left, right)} != {(len(tree),)} or not len(tree):
+        raise ValueError("its nodes are incomplete")
+    if tree[0] < 0 or (tree[1:] < tree[:-1]).any():
+        raise ValueError("its trees are not in order")
+    (branches,) = np.nonzero(left >= 0)
+    parents, root = np.tile(branches, 2), root_of_node(tree)
+    children = root[parents] + np.concatenate([left[branches], right[branches]])
+    # Further on in the same tree: no branch leads back, or out of it.
+    if not ((children > parents) & (children < len(tree))).all() or (tree[children] != tree[parents]).any():
+        raise ValueError("a branch leads out of its tree, or back")
+    parents_of = np.bincount(children, minlength=len(tree))
+    if (parents_of > 1).any():
+        raise ValueError("a node has two parents")
+    if (feature[branches] < 0).any() or (features is not None and (feature[branches] >= features).any()):
+        raise ValueError("a branch looks at a feature that does not exist")
+    _check_depth(np.flatnonzero(parents_of == 0), root, left, right)
+
+
+def _check_depth(level: Array, root: Array, left: Array, right: Array) -> None:
+    for _ in range(MOST_LEVELS):
+        level = level[left[level] >= 0]
+        if not len(level):
+            return
+        level = np.concatenate([root[level] + left[level], root[level] + right[level]])
+    raise ValueError(f"a tree is deeper than {MOST_LEVELS} levels")
+
+
+def _check_unpacked_size(content: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > MOST_UNPACKED_BYTES:
+        raise ValueError(f"it unpacks to {size:,} bytes")

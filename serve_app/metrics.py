@@ -7,9 +7,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
-from datetime import datetime
 from typing import Any, Protocol
 
+from registry.manifest import parse_time
 from serve_app.model.predictor import Predictor
 
 # Milliseconds; one row takes less than one, a bulk request up to seconds.
@@ -35,6 +35,9 @@ class Metrics(Protocol):
     def model(self, predictor: Predictor | None, since: str | None) -> None:
         """Which model is in force."""
 
+    def checked(self, timestamp: float) -> None:
+        """When the registry last told which version is to be served, in seconds since 1970."""
+
 
 class NoMetrics:
     """Counts nothing: outside Ray."""
@@ -48,6 +51,8 @@ class NoMetrics:
     def reload(self, result: str) -> None: ...
 
     def model(self, predictor: Predictor | None, since: str | None) -> None: ...
+
+    def checked(self, timestamp: float) -> None: ...
 
 
 class RayMetrics:
@@ -74,6 +79,11 @@ class RayMetrics:
         )
         self._age = metrics.Gauge(
             "nightprice_model_age_seconds", description="Time since the model was created.", tag_keys=("model",)
+        )
+        # A time and not an age: an age would stand still if nobody looked any more.
+        self._checked = metrics.Gauge(
+            "nightprice_model_last_check_timestamp_seconds",
+            description="When the registry last told which version is to be served.",
         )
         self._request_ms = metrics.Histogram(
             "nightprice_request_latency_ms",
@@ -128,9 +138,12 @@ class RayMetrics:
             self._age.set(0, tags={"model": str(self._current)})
         self._current = predictor.ref
         self._age.set(
-            time.time() - datetime.fromisoformat(predictor.artifact.manifest["created"]).timestamp(),
+            time.time() - parse_time(predictor.artifact.manifest["created"]).timestamp(),
             tags={"model": predictor.ref},
         )
+
+    def checked(self, timestamp: float) -> None:
+        self._checked.set(timestamp)
 
     def flush(self) -> None:
         """Hand over what was counted."""

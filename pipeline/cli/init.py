@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from nightprice.errors import UsageError, closest
+from nightprice.errors import UsageError, closest, printable
 from transforms import readers
 
 ROWS = 10_000
@@ -132,7 +132,8 @@ def _name(column: str) -> str:
 
 
 def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # A sign that turns the direction of text would let the source look other than it runs.
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def _texts(values: Sequence[str]) -> str:

@@ -103,19 +103,20 @@ def render_evaluation(evaluation: Mapping[str, Any]) -> list[RenderableType]:
 def render_models(
     name: str, versions: Sequence[Mapping[str, Any]], aliases: Mapping[str, Sequence[str]]
 ) -> RenderableType:
-    """All versions of a model, newest first; `aliases` by version."""
+    """All versions of a model, newest first, then what is wrong with those that can't be used; `aliases` by version."""
     body = [
         (
             item["version"],
             ", ".join(aliases.get(item["version"], ())) or "",
-            item["estimator"],
+            Text("broken", style="bold red") if "error" in item else item["estimator"],
             *(item["metrics"].get(metric) for metric in SUMMARY),
-            format_time(item["created"]),
+            item["created"] and format_time(item["created"]),
         )
         for item in versions
     ]
     heads = [METRIC[key].title for key in SUMMARY]
-    return render_table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
+    table = render_table(name, ("version", "alias", "estimator", *heads, "created"), body, numbers=heads)
+    return Group(table, *(Text(item["error"], style="red") for item in versions if "error" in item))
 
 
 def render_history(name: str, records: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -8,6 +8,7 @@ from pathlib import Path
 import ray
 
 from registry.artifact import SCORING_FILES, Artifact, artifact_of
+from registry.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ModelFiles:
 
 def ship(artifact: Artifact) -> "ray.ObjectRef[ModelFiles]":
     """Put a model where every worker can fetch it."""
-    return ray.put(ModelFiles(artifact.folder, {name: (artifact.folder / name).read_bytes() for name in SCORING_FILES}))
+    return ray.put(ModelFiles(artifact.folder, {name: read_regular(artifact.folder, name) for name in SCORING_FILES}))
 
 
 @lru_cache(maxsize=2)

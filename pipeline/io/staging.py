@@ -14,6 +14,7 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
 from nightprice.address import Address
+from nightprice.errors import first_line
 from pipeline.cluster.arrow_tasks import write_blocks
 from pipeline.errors import GateRefused
 from pipeline.io.stores import AddressError, Published, Store, StoreError, exactly
@@ -210,5 +211,11 @@ class TableStore(Store):
                 f'"{address}" is not a processed dataset: its table of the manifest is empty. Make one with '
                 "`nightprice process`."
             )
-        manifest = parse_manifest(manifests[0][MANIFEST], at.display)
+        try:
+            manifest = parse_manifest(manifests[0][MANIFEST], at.display)
+        except ValueError as error:
+            raise StoreError(
+                f'"{at.display}" holds no manifest: {first_line(error)}. Make the dataset anew with `nightprice '
+                "process`."
+            ) from error
         return Published(manifest, address, target.of_table(f"{table}_{REJECTED}"))

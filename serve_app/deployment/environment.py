@@ -1,5 +1,6 @@
 """What Ray reads from the environment when it starts, and who holds the ports it needs."""
 
+import ipaddress
 import itertools
 import logging
 import os
@@ -45,12 +46,12 @@ HAPROXY = {
 # with a quarter of them in use it opens a connection to the replica for every request, which halves the requests/s.
 CONNECTIONS = 16_384
 # What else listens beside the service; a second service on this machine gets others.
-PORT_VARIABLES = {
-    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
-    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
-    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
-}
+HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+PORT_VARIABLES = {**HAPROXY_PORTS, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500}
 FIRST_METRICS_PORT = 9400
+# HAProxy refuses a longer one. Between folder and file Ray puts the id of the node, in hexadecimal digits.
+LONGEST_SOCKET_PATH = 97
+NODE_ID = 56
 FOLDER_VARIABLES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -100,11 +101,54 @@ def configured(port: int) -> Iterator[Path | None]:
         return
     ports = {name: str(_free_port(first, port)) for name, first in PORT_VARIABLES.items()}
     ray_environment.configure(HAPROXY, ports, {"RAY_SERVE_HAPROXY_MAXCONN": str(_connections())})
-    # Nobody else may write there: HAProxy does what its configuration says. The name is short: with that of a node
-    # its sockets have some 10 characters to spare.
-    with tempfile.TemporaryDirectory(prefix=f"haproxy-{port}-", ignore_cleanup_errors=True) as folder:
+    # Nobody else may write there: HAProxy does what its configuration says.
+    with _haproxy_folder(f"haproxy-{port}-") as folder:
         ray_environment.configure({name: str(Path(folder, file)) for name, file in FOLDER_VARIABLES.items()})
+        _check_socket_path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])
         yield Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
+
+
+def _haproxy_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """A new folder whose name leaves room for the socket in it: in that for temporary files, else in /tmp."""
+    random = 8
+    room = LONGEST_SOCKET_PATH - len(f"/{prefix}/{'f' * NODE_ID}/admin.sock") - random
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > room:
+        parent = "/tmp"
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise NightpriceError(
+            f"HAProxy needs a folder for its sockets, and {parent} can't be written ({error.strerror}). Set TMPDIR to "
+            f"a folder whose name has at most {room} characters."
+        ) from error
+
+
+def _check_socket_path(path: str) -> None:
+    """Raise NightpriceError for a socket that HAProxy would refuse once Ray has added the name of the node."""
+    if len(os.fsencode(path)) + 1 + NODE_ID > LONGEST_SOCKET_PATH:
+        raise NightpriceError(
+            f"RAY_SERVE_HAPROXY_SOCKET_PATH={path} is too long: HAProxy takes {LONGEST_SOCKET_PATH} characters, and "
+            f"Ray adds {NODE_ID + 1}. Unset it, or name a path of at most {LONGEST_SOCKET_PATH - NODE_ID - 1}."
+        )
+
+
+def open_ports() -> list[int]:
+    """The ports at which this process, and those that it started, can be reached from other machines."""
+    service = psutil.Process()
+    found = set()
+    for process in (service, *service.children(recursive=True)):
+        with suppress(psutil.Error):  # it ended meanwhile, or the system does not tell
+            found |= {
+                connection.laddr.port
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN and not _is_loopback(connection.laddr.ip)
+            }
+    return sorted(found)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def check_ports(host: str, port: int, with_haproxy: bool) -> None:

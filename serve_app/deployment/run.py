@@ -61,6 +61,8 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
             )
         for line in _greeting(address, options.model_ref()):
             say(line)
+        if not joins and (others := also_open(options.port)):
+            say(others)
         if ready:
             ready(address)
         stopped.wait()
@@ -93,6 +95,19 @@ def _greeting(address: str, model: str) -> Iterator[str]:
     if len(nodes) == 1:
         yield f"  metrics    http://{nodes[0]['NodeManagerAddress']}:{nodes[0]['MetricsExportPort']}/metrics"
     yield "  stop with Ctrl-C"
+
+
+def also_open(port: int) -> str | None:
+    """What else than a port can be reached from other machines, as a line for people; None if nothing can.
+
+    Ray writes HAProxy's configuration, and there these addresses are fixed.
+    """
+    haproxy = {os.environ.get(name) for name in environment.HAPROXY_PORTS}
+    others = [str(other) for other in environment.open_ports() if other != port]
+    if not others:
+        return None
+    named = ", ".join(f"{other} (HAProxy)" if other in haproxy else other for other in others)
+    return f"  also open to other machines, without a key: ports {named}. Let a firewall close them."
 
 
 def _public_host(host: str) -> str:

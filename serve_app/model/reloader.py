@@ -1,7 +1,7 @@
 """The model in force: loaded beside the old one, tested, then put in its place by one assignment.
 
 A thread asks the registry every few seconds which version the reference names. Whatever goes wrong changes nothing but
-what `status` reports: the service keeps the model that it has.
+what `status` reports: the service keeps the model that it has, and asks again.
 """
 
 import logging
@@ -78,6 +78,7 @@ class ModelReloader:
         self._follows = is_reference(reference) and not ModelRef.parse(reference).is_version
         self._predictor: Predictor | None = None
         self._since: str | None = None
+        self._last_check: datetime | None = None
         self._last_attempt: ReloadAttempt | None = None
         self._last_done: ReloadAttempt | None = None
         self._failed_version: FailedVersion | None = None
@@ -115,10 +116,13 @@ class ModelReloader:
         return self._follows or self._predictor is None
 
     def status(self) -> dict[str, Any]:
-        """What `/v1/model` reports: the reference, since when its model is in force, and the last attempt."""
+        """What `/v1/model` reports: the reference, since when its model is in force, when the registry last told which
+        version the reference names (None for a version or a folder, which stay), and the last attempt.
+        """
         return {
             "reference": self._reference,
             "since": self._since,
+            "last_check": _iso(self._last_check) if self._last_check else None,
             "last_swap": asdict(self._last_attempt) if self._last_attempt else None,
         }
 
@@ -156,20 +160,32 @@ class ModelReloader:
                 requested, FAILED, f"An unexpected {type(error).__name__}; see the log of the replica."
             )
         finally:
+            self._report()
+
+    def _report(self) -> None:
+        """Never raises: a metric is no reason not to follow."""
+        try:
             self._metrics.model(self._predictor, self._since)
+            if self._last_check is not None:
+                self._metrics.checked(self._last_check.timestamp())
+        except Exception:
+            logger.exception("The metrics of the model could not be set")
 
     def _follow(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
-            if self.needs_polling:
-                self.poll()
-            else:
-                self._metrics.model(self._predictor, self._since)
+            try:
+                self.poll() if self.needs_polling else self._report()
+            # Whatever it is: without this thread the service would keep its model for ever, and look healthy. A panic
+            # in obstore, which is written in Rust, is no Exception.
+            except BaseException:
+                logger.exception("Looking for a new model broke off; it goes on")
 
     def _requested(self) -> str | None:
         """The reference to load, or None if it is in force. Raises RegistryError if the registry can't tell."""
         if not self._follows:
             return self._reference if self._predictor is None else None
         name, version = self._registry.resolve(self._reference)
+        self._last_check = datetime.now(UTC)
         current = self._predictor
         if current is not None and current.artifact.version == version:
             # Earlier failures are of no interest any more.
@@ -245,4 +261,8 @@ def self_test(predictor: Predictor, threads: int = 1) -> None:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return _iso(datetime.now(UTC))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from nightprice.errors import NightpriceError
-from nightprice.ray_cluster import check_answers
+from nightprice.ray_cluster import check_answers, check_temporary_folder, connect
 from tests.support.ports import free_port
 
 
@@ -33,3 +33,21 @@ def test_any_other_is_one_sentence(address: str, message: str) -> None:
         check_answers(address)
 
     assert caught.match(message)
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_rays_sockets_is_said_before_ray_starts(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv(name, "/" + "t" * 39)
+    with pytest.raises(
+        NightpriceError, match=rf"^Ray can't start in {name}=/t+: .* at most 39 characters, such as /tmp"
+    ):
+        connect()
+
+
+def test_a_folder_of_that_length_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/" + "t" * 100)
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "t" * 38)
+    check_temporary_folder()

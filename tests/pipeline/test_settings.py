@@ -211,3 +211,16 @@ def test_every_setting_says_what_it_is() -> None:
         for section in sections:
             model = model.model_fields[section].annotation  # type: ignore[attr-defined]
         assert model.model_fields[last].description, name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["a=" + "[" * 5_000, "x = " + "{a=" * 5_000, "[xgboost]\nmax_depth = " + "[" * 5_000])
+def test_a_file_of_brackets_is_no_settings(text: str) -> None:
+    Path("nightprice.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"nightprice\.toml has brackets within brackets without end"):
+        load_settings()
+
+
+def test_nor_is_a_variable_of_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTPRICE_XGBOOST", '{"max_depth": ' + "[" * 50_000)
+    with pytest.raises(UsageError, match=r"brackets within brackets without end|can't be read"):
+        load_settings()

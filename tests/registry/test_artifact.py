@@ -192,7 +192,7 @@ def _write(folder: Path, onnx: bytes, **manifest: Any) -> Path:
 @pytest.mark.parametrize(
     ("onnx", "problem"),
     [
-        (b"no model", r"ONNX Runtime can't load model\.onnx"),
+        (b"no model", r"model\.onnx is refused: it is not an ONNX file"),
         (tiny_onnx(np.zeros((5, 4), np.float32)), r"model\.onnx can't score the golden rows"),
         (
             tiny_onnx(np.zeros((17, 3), np.float32)),
@@ -238,7 +238,7 @@ def test_an_incomplete_manifest_is_not_written(tmp_path: Path) -> None:
 
 def test_a_file_can_not_leave_its_folder(tmp_path: Path) -> None:
     golden = golden_rows()[:, :4]
-    with pytest.raises(ArtifactError, match=r'"\.\./x" can.t name a file of a model'):
+    with pytest.raises(ArtifactError, match=r'is wrong: sha256.*"\.\./x" is not of the form'):
         write_artifact(
             tmp_path / "m",
             manifest=tiny_manifest(),

@@ -117,10 +117,10 @@ def test_a_model_is_published_under_its_own_name(registry: Registry, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("entry", "problem"), [({"version": "latest"}, "can't name a version"), ({"name": "a/b"}, "can't name a model")]
+    ("entry", "problem"), [({"version": "latest"}, "wrong: version"), ({"name": "a/b"}, "wrong: name")]
 )
 def test_names_fit_into_a_path(registry: Registry, tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
-    with pytest.raises(RegistryError, match=problem):
+    with pytest.raises(ArtifactError, match=problem):
         registry.publish(tiny_artifact(tmp_path / "model", **entry), entry.get("name", NAME))
 
 

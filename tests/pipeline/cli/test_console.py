@@ -5,12 +5,12 @@ import json
 import sys
 
 import pytest
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nightprice.errors import NightpriceError
 from pipeline.cli import console
-from pipeline.cli.render import render_table
+from pipeline.cli.render import render_history, render_models, render_rows, render_table
 
 RUBBISH = "\x1b[2J\x07\r\x9b31m\u202e"
 
@@ -46,3 +46,34 @@ def test_notes_and_errors_are_clean(capsys: pytest.CaptureFixture[str], error: E
     printed = capsys.readouterr().err
     assert "Error: " in printed
     assert is_clean(printed), ascii(printed)
+
+
+VERSION = {"version": "1", "created": "2026", "estimator": RUBBISH, "metrics": {"accuracy": 0.7}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        render_models(RUBBISH, [VERSION, {**VERSION, "error": f"is not a model: {RUBBISH}"}], {"1": [RUBBISH]}),
+        render_history(
+            RUBBISH,
+            [dict.fromkeys(("number", "action", "version", "previous", "when", "who", "why"), f"[bold]{RUBBISH}")],
+        ),
+        render_rows(
+            {
+                "rows": {"read": 2, "accepted": 1, "rejected": 1},
+                "version": RUBBISH,
+                "reasons": {f"{RUBBISH}:unknown": 1},
+                "warnings": {RUBBISH: 1},
+                "notes": [RUBBISH],
+            },
+            RUBBISH,
+        ),
+    ],
+    ids=["models", "history", "rows"],
+)
+def test_what_a_registry_and_a_dataset_say_is_clean(table: RenderableType) -> None:
+    written = io.StringIO()
+    console.Screen(written, as_json=False).result({}, table)
+    assert "x1b" in written.getvalue()
+    assert is_clean(written.getvalue()), ascii(written.getvalue())

@@ -1,5 +1,6 @@
 """What is called wrongly ends with 2 before Ray starts, and so does what would be lost with a job's folder."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner, Result
 from pipeline.cli.commands import app
 from pipeline.cluster import session
 from registry.registry import Registry
-from tests.support.tiny_model import FIRST, NAME, tiny_artifact
+from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -117,3 +118,34 @@ def _settings(folder: Path) -> Path:
     file = folder / "nightprice.toml"
     file.write_text('training_storage = "checkpoints"')
     return file
+
+
+def test_a_broken_version_is_marked_and_hides_no_other(champion: None, tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "nightprice-registry"))
+    registry.publish(tiny_artifact(tmp_path / "second", SECOND), NAME)
+    (tmp_path / "nightprice-registry" / NAME / "versions" / SECOND / "manifest.json").write_text("[" * 200_000)
+
+    result, as_json = call("models", NAME), call("models", NAME, "--json")
+
+    assert (result.exit_code, as_json.exit_code) == (0, 0), result.output
+    assert [line.split()[1] for line in result.stdout.splitlines() if line.startswith("2026")] == ["champion", "broken"]
+    assert "manifest.json has changed since the model was written" in " ".join(result.stdout.split())
+    listed = json.loads(as_json.stdout)["versions"]
+    assert [(item["version"], "error" in item) for item in listed] == [(FIRST, False), (SECOND, True)]
+
+
+def test_what_a_record_says_brings_no_commands_to_a_terminal(champion: None, tmp_path: Path) -> None:
+    rubbish = "\x1b[2J\x9b31m\u202e"
+    registry = Registry(str(tmp_path / "nightprice-registry"))
+    registry.publish(tiny_artifact(tmp_path / "second", SECOND), NAME)
+    registry.promote(NAME, SECOND, "champion", f"why {rubbish}", who=f"who {rubbish}")
+
+    for result in (
+        call("history", NAME),
+        call("history", NAME, "--json"),
+        call("history", NAME, "--alias", f"a{rubbish}"),
+        call("promote", f"{NAME}@{rubbish}"),
+        call("models", f"{NAME}{rubbish}"),
+    ):
+        assert "1b" in result.output, "it is escaped"
+        assert all(sign.isprintable() or sign == "\n" for sign in result.output), ascii(result.output)

@@ -247,6 +247,19 @@ def test_metrics_are_at_a_known_port_and_open_to_this_machine_only(service: Serv
         assert addresses == {"127.0.0.1"}
 
 
+def test_whatever_other_machines_reach_is_named_at_the_start(service: Service) -> None:
+    """The service listens at this machine only, and so does Ray; of HAProxy, Ray opens two ports to all."""
+    (line,) = [line for line in service.said if "also open to other machines" in line]
+    reached = {
+        connection.laddr.port
+        for process in service.below()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in ("127.0.0.1", "::1")
+    }
+    assert {int(port) for port in re.findall(r"\d+", line)} == reached
+    assert (len(reached), line.count("(HAProxy)")) == (2, 2), line
+
+
 def test_an_open_service_on_all_addresses_says_so_loudly(second: Second, service: Service) -> None:
     assert "WARNING: no keys" in " ".join(second.service.said)
     assert "WARNING" not in " ".join(service.said)

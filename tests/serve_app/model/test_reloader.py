@@ -3,7 +3,9 @@
 import logging
 import shutil
 import threading
+import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from registry.registry import Registry
 from serve_app.errors import RequestError
 from serve_app.model.predictor import Predictor
 from serve_app.model.reloader import ModelReloader, self_test
+from tests.support.forged import forge
 from tests.support.serving.metrics import AnnouncingMetrics, CountingMetrics
 from tests.support.serving.models import boosted_artifact, registry_with
 from tests.support.serving.requests import EXAMPLE
@@ -325,6 +328,76 @@ def test_the_thread_follows_by_itself_and_ends(tmp_path: Path) -> None:
     reloader.stop()
 
     assert "nightprice-reload" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize(
+    "entries", [{"created": "the day before"}, {"name": "../../x"}, {"version": THIRD}, {"metrics": {"accuracy": []}}]
+)
+def test_a_forged_manifest_does_not_end_the_following(tmp_path: Path, entries: dict[str, Any]) -> None:
+    registry = registry_with(tmp_path, [FIRST, SECOND, THIRD])
+    reloader, metrics = following(registry)
+    registry.promote(NAME, SECOND, "champion", "test")
+    forge(tmp_path / "registry" / NAME / "versions" / SECOND, **entries)
+
+    for _ in range(3):
+        reloader.poll()
+    assert (reloader.predictor.ref, last_swap(reloader)["result"]) == (f"{NAME}@{FIRST}", "failed")
+    assert metrics.reloads == {"done": 1, "failed": 2}, "it is not loaded again and again"
+
+    registry.promote(NAME, THIRD, "champion", "test")
+    reloader.poll()
+    assert reloader.predictor.ref == f"{NAME}@{THIRD}"
+
+
+class Panic(BaseException):
+    """As pyo3's, which is no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError("metric"), MemoryError(), Panic()])
+@pytest.mark.parametrize("place", ["registry", "metrics", "log"])
+def test_nothing_that_is_raised_ends_the_thread(
+    tmp_path: Path, error: BaseException, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, metrics = registry_with(tmp_path, [FIRST, SECOND]), AnnouncingMetrics()
+    reloader = ModelReloader(registry, CHAMPION, CONTRACT, poll_seconds=0.01, metrics=metrics)
+    reloader.start()
+    registry.promote(NAME, SECOND, "champion", "test")
+    raised = threading.Event()
+
+    def fail(*_: Any) -> Any:
+        raised.set()
+        raise error
+
+    targets = {"registry": (registry, "resolve"), "metrics": (metrics, "model"), "log": (reloader, "_tidy_cache")}
+    with monkeypatch.context() as patch:
+        patch.setattr(*targets[place], fail)
+        assert raised.wait(20)
+
+    while metrics.await_poll() != f"{NAME}@{SECOND}":
+        pass
+    reloader.stop()
+
+
+def test_it_says_when_the_registry_was_last_asked_in_vain_or_not(tmp_path: Path) -> None:
+    before = time.time()
+    reloader, metrics = following(registry_with(tmp_path, [FIRST]))
+    checked = reloader.status()["last_check"]
+    assert before <= metrics.checks[-1] <= time.time()
+    assert abs(datetime.fromisoformat(checked).timestamp() - metrics.checks[-1]) < 0.001
+
+    (tmp_path / "registry").rename(tmp_path / "away")
+    reloader.poll()
+    assert reloader.status()["last_check"] == checked, "it was asked in vain"
+    assert metrics.checks == [metrics.checks[0]] * 2
+
+    (tmp_path / "away").rename(tmp_path / "registry")
+    reloader.poll()
+    assert metrics.checks[-1] > metrics.checks[0]
+
+
+def test_what_stays_is_never_asked_for(tmp_path: Path) -> None:
+    reloader, metrics = following(registry_with(tmp_path, [FIRST]), f"{NAME}@{FIRST}")
+    assert (reloader.status()["last_check"], metrics.checks) == (None, [])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -15,12 +15,16 @@ class CountingMetrics(NoMetrics):
         self.reasons: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self.models: list[str | None] = []
+        self.checks: list[float] = []
 
     def rejected(self, reasons: Mapping[str, int]) -> None:
         self.reasons.update(reasons)
 
     def reload(self, result: str) -> None:
         self.reloads[result] += 1
+
+    def checked(self, timestamp: float) -> None:
+        self.checks.append(timestamp)
 
     def model(self, predictor: Predictor | None, since: str | None) -> None:
         self.models.append(predictor.ref if predictor else None)
