@@ -12,27 +12,24 @@ from nightprice.errors import UsageError
 from pipeline.datasets import open_dataset
 from pipeline.io import StoreError
 from pipeline.io.files import write as write_module
-from pipeline.io.files.locate import check_apart
-from pipeline.io.files.write import write_version
+from pipeline.io.files.locate import check_apart, filesystem_of
 from pipeline.process import process
 from pipeline.settings import Settings
 from tests.support.http_server import answering
-from tests.support.raw_listings import listing, write_csv
+from tests.support.raw_listings import listing, table_of, write_csv
 from tests.support.s3_server import Bucket
 from tests.support.stores import rows_at
 from transforms.listings import CONTRACT
 
 
 def test_no_rights_to_write_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing: Any = None
     with answering(lambda request: request.send_error(403)) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        # The failed run's folder can't be removed either.
+        filesystem, folder = filesystem_of(parse_address("s3://bucket/dataset"))
         with pytest.raises(
-            StoreError,
-            match=r'"bucket/dataset/versions/.*" cannot be written: .*Check the address and your rights to it\.',
+            StoreError, match=r'"bucket/dataset" cannot be written: .*Check the address and your rights to it\.'
         ):
-            write_version(parse_address("s3://bucket/dataset"), nothing, "id").__enter__()
+            write_module._write_table(filesystem, folder, "accepted", table_of([listing(1)]), "0")
 
 
 def test_old_versions_that_cannot_be_removed_are_a_warning_and_the_run_is_published(
