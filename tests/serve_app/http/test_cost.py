@@ -224,7 +224,8 @@ def test_a_huge_text_is_cut_before_anything_is_compared(client: Client, path: st
 def test_problems_of_a_batch_have_a_budget(make_client: Callable[..., Client]) -> None:
     narrow = make_client(max_body_bytes=4 * MIB)
     unknown = {f"f{number}": 1 for number in range(64)}
-    for records in ([unknown] * 4_000, [{}] * 20_000):
+    batches: list[list[dict[str, int]]] = [[unknown] * 4_000, [{}] * 20_000]
+    for records in batches:
         answer, peak = with_peak(lambda records=records: narrow.post("/v1/predict/batch", {"listings": records}))  # type: ignore[misc]
 
         assert code_of(answer) == (413, "too_many_problems")
