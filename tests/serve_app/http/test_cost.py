@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,29 +19,9 @@ from serve_app.model.record import MAX_LIST_ITEMS
 from serve_app.protocols.arrow_ipc import MAX_MESSAGES
 from tests.support.serving.client import Client
 from tests.support.serving.cost import with_peak
-from tests.support.serving.requests import EXAMPLE, INFER, listings_table, tensor
+from tests.support.serving.requests import EXAMPLE, INFER, dictionary, listings_table, stream_of, tensor
 
 MIB = 2**20
-
-
-def stream_of(*batches: Mapping[str, pa.Array], **options: Any) -> bytes:
-    """A stream of batches of the example, each with some columns of its own."""
-    sink, writer = pa.BufferOutputStream(), None
-    for own in batches:
-        rows = len(next(iter(own.values())))
-        others = {
-            name: pa.array([value]).take(pa.nulls(rows, pa.int64()).fill_null(0)) for name, value in EXAMPLE.items()
-        }
-        batch = pa.record_batch({**others, **own})
-        writer = writer or pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(**options))
-        writer.write_batch(batch)
-    assert writer
-    writer.close()
-    return bytes(sink.getvalue())
-
-
-def dictionary(entries: pa.Array, rows: int = 5, index: pa.DataType | None = None) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, index or pa.int8()), entries)
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str | None]:
