@@ -61,7 +61,8 @@ def _streams(part: Callable[[int], int]) -> Iterator[HostileRequest]:
 
 def _documents(part: Callable[[int], int]) -> Iterator[HostileRequest]:
     unknown = {f"field{number}": 1 for number in range(64)}
-    empty, many = {"listings": [{}] * part(100_000)}, {"listings": [unknown] * part(10_000)}
+    empty: dict[str, Any] = {"listings": [{}] * part(100_000)}
+    many = {"listings": [unknown] * part(10_000)}
     deep = b'{"listings": ' + b"[" * part(1_000_000)
     huge = {**EXAMPLE, "amenities": ["TV"] * part(4_000_000)}
     yield HostileRequest("empty listings", BATCH, _json(empty))
