@@ -59,6 +59,9 @@ bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvi
 bench-memory: install  ## memory of a replica over a million requests (needs wrk)
 	@$(BIN)/python -m benchmarks.serve_memory $(ARGS)
 
+attack: install  ## hostile requests to a service of its own, or to ARGS='--url URL --pid PID': answers, memory, and what a well-behaved caller notices
+	@$(BIN)/python -m benchmarks.attack $(ARGS)
+
 image:  ## build the images and run them, without Docker (needs root, buildah, debootstrap; docs/image.md)
 	BASE_IMAGE=$${BASE_IMAGE-debian-root} deploy/image/build.sh
 	$(PYTHON) -m deploy.image.smoke_test
@@ -73,4 +76,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-process bench-train bench-serve bench-memory image lock
+.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-process bench-train bench-serve bench-memory attack image lock

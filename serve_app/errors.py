@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from nightprice.errors import NightpriceError
@@ -40,9 +40,25 @@ class Problem:
         found = "it is missing" if self.found is None else f"found {self.found}"
         return f"{self.field}: {found}, expected {self.expected}.{self.hint}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of its JSON, at least about: each of its texts occurs there up to three times."""
+        return 64 + 3 * len(self.message.encode(errors="replace"))
+
+    @property
+    def size_in_columns(self) -> int:
+        """Bytes of its reason in a column of lists."""
+        return 8 + len(self.reason.encode(errors="replace"))
+
     def as_json(self) -> dict[str, Any]:
-        plain = {key: value for key, value in asdict(self).items() if key != "hint"}
-        return {**plain, "reason": self.reason, "message": self.message}
+        return {
+            "field": self.field,
+            "problem": self.problem,
+            "found": self.found,
+            "expected": self.expected,
+            "reason": self.reason,
+            "message": self.message,
+        }
 
 
 class RequestError(NightpriceError):
@@ -89,8 +105,27 @@ def not_ready(reason: str) -> RequestError:
     return RequestError(503, "not_ready", reason, headers={"Retry-After": "5"})
 
 
+def timed_out(seconds: float) -> RequestError:
+    """The work on a request took too long."""
+    return RequestError(408, "timed_out", f"The answer took longer than {seconds:g} s. Send fewer records at once.")
+
+
+def too_many_problems(limit: int) -> RequestError:
+    """The problems of a request would fill an answer that is larger than allowed."""
+    return RequestError(
+        413,
+        "too_many_problems",
+        f"The problems fill more than {limit:,} bytes. Send fewer records at once.",
+    )
+
+
+def too_many_values(found: int, what: str, limit: int) -> RequestError:
+    """A request that stands for more work than allowed, however small it is."""
+    return RequestError(413, "too_many_values", f"{found:,} {what} in one request, at most {limit:,} are allowed.")
+
+
 def overloaded() -> RequestError:
-    """More requests are in flight than the options allow."""
+    """More requests are in flight, or more bytes of them are held, than the options allow."""
     return RequestError(
         503,
         "overloaded",

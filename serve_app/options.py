@@ -66,7 +66,7 @@ class ServeOptions(LayeredSettings):
         120.0, ge=0, description="How long the load must be lower before replicas are removed."
     )
     max_ongoing_requests: Positive = Field(
-        2, description="Requests over 8 KiB, and explanations, that a replica works on at once."
+        2, description="Requests over 8 KiB or 1,000 values, and explanations, that a replica works on at once."
     )
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
         64, description="Those that may wait besides; more are answered 503 with Retry-After."
@@ -78,8 +78,15 @@ class ServeOptions(LayeredSettings):
 
     max_body_bytes: Positive = Field(32 * 2**20, description="Largest body of a request.")
     max_rows: Positive = Field(100_000, description="Maximum number of records in one request.")
+    max_held_bytes: Positive = Field(
+        256 * 2**20,
+        description="Bytes of bodies and answers that a replica holds at once, those up to 8 KiB aside; what would "
+        "exceed them is answered 503.",
+    )
     body_timeout_s: float = Field(20.0, gt=0, description="How long a client may take to send its body.")
-    request_timeout_s: float = Field(60.0, gt=0, description="How long a request may take in all.")
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="How long a request may take once its body is there, and a client to take its answer."
+    )
 
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(split_list)] = Field(
         (), description="Origins whose pages may call the service from a browser, separated by commas; * for all."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightprice.errors import ContractError
 
@@ -27,6 +28,7 @@ def distinct(column: pa.Array | pa.ChunkedArray) -> tuple[list[Any], Indices]:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
+    array = in_use(array)
     values: list[Any] = array.dictionary.to_pylist()
     codes = array.indices
     if codes.null_count:
@@ -37,6 +39,35 @@ def distinct(column: pa.Array | pa.ChunkedArray) -> tuple[list[Any], Indices]:
         )
         values.append(None)
     return values, codes.to_numpy(zero_copy_only=False)
+
+
+def in_use(array: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same rows; of a dictionary with more entries than rows, those that no row uses are left out.
+
+    >>> in_use(pa.DictionaryArray.from_arrays([2], ["a", "b", "c"])).dictionary.to_pylist()
+    ['c']
+    """
+    if len(array.dictionary) <= len(array):
+        return array
+    used, codes = np.unique(array.indices.fill_null(0).to_numpy(), return_inverse=True)
+    indices = pa.array(codes, mask=array.indices.is_null().to_numpy(zero_copy_only=False))
+    return pa.DictionaryArray.from_arrays(indices, array.dictionary.take(pa.array(used)))
+
+
+def joined(chunks: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
+    """Chunks with dictionaries of their own as one, in which a value may occur several times.
+
+    Arrow's own ways unite not all that it can read, or write each value out row by row.
+
+    >>> joined([pa.array(["a"]).dictionary_encode(), pa.array(["b", "a"]).dictionary_encode()]).to_pylist()
+    ['a', 'b', 'a']
+    """
+    parts = list(map(in_use, chunks))
+    starts = np.cumsum([0, *(len(part.dictionary) for part in parts)])
+    indices = [pc.add(part.indices.cast(pa.int64()), int(start)) for part, start in zip(parts, starts, strict=False)]
+    return pa.DictionaryArray.from_arrays(
+        pa.concat_arrays(indices), pa.concat_arrays([part.dictionary for part in parts])
+    )
 
 
 def _fits(codes: pa.Array, value: int) -> bool:
@@ -108,12 +139,12 @@ class ListMatcher:
 
     def _bits_of_rows(self, array: pa.Array) -> Bits:
         rows = np.zeros(len(array), np.uint64)
-        lists = pa.compute.split_pattern(array, _SEPARATOR)
+        lists = pc.split_pattern(array, _SEPARATOR)
         values, indices = distinct(lists.flatten())
         if not len(indices):
             return rows
         fragments = np.array([self._bits_of_fragment(value) for value in values], np.uint64)[indices]
-        lengths = pa.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
         filled = np.flatnonzero(lengths)
         starts = (np.cumsum(lengths) - lengths)[filled]
         rows[filled] = np.bitwise_or.reduceat(fragments, starts)

@@ -9,17 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from serve_app.errors import RequestError, overloaded
+from serve_app.errors import RequestError, overloaded, timed_out
 from serve_app.http import page
-from serve_app.http.content_coding import coding_of, decompress
+from serve_app.http.content_coding import coding_of, decompress, most_bytes
 from serve_app.http.cors import Cors
+from serve_app.http.held_bytes import UNCOUNTED_BYTES, HeldBytes, Hold
 from serve_app.http.keys import Keys
 from serve_app.http.middleware import DIRECT
 from serve_app.http.openapi import document, paths_without_key
@@ -32,6 +31,7 @@ from serve_app.http.wire import (
     Scope,
     Send,
     error_response,
+    hung_up,
     json_response,
     read_body,
     request_id_of,
@@ -40,22 +40,38 @@ from serve_app.http.wire import (
     wrong_body,
 )
 from serve_app.metrics import Metrics, NoMetrics
+from serve_app.model.allowance import Allowance
 from serve_app.model.predictor import Predictor
 from serve_app.model.record import max_fields
 from serve_app.model.reloader import ModelReloader
 from serve_app.options import ServeOptions
 from serve_app.protocols import v2
-from serve_app.protocols.arrow import score_table
-from serve_app.protocols.arrow_ipc import read_stream
+from serve_app.protocols.arrow import check_columns, score_table
+from serve_app.protocols.arrow_ipc import read_declared, read_stream
 
 # Below the logger of Ray Serve, so that it lands in the replica's log.
 logger = logging.getLogger("ray.serve.nightprice")
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
-# Bodies up to this size, of up to so many records, are scored in the event loop: a thread would cost more than they do.
+# Bodies up to this size that stand for up to so many values are scored in the event loop: a thread would cost more than
+# they do. Values are fields of records, items of lists, entries of dictionaries. One record of 2 KiB can't have more.
 MAX_INLINE_BYTES = 8_192
-MAX_INLINE_ROWS = 32
+MAX_INLINE_VALUES = 1_000
+MAX_PLAIN_BYTES = 2_048
+# Parsed JSON may take so many times the memory that its body may.
+PARSED_PER_BYTE = 8
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A request that was read as far as its values can be counted."""
+
+    count_values: Callable[[], int]
+    finish: Callable[[Allowance], Response]
+
+
+Begin = Callable[[Request, Predictor], _Work]
 
 
 class Api:
@@ -73,6 +89,7 @@ class Api:
         self._lock = threading.Lock()
         self._in_flight, self._max_in_flight = 0, options.max_ongoing_requests + options.max_queued_requests
         self._small_in_iteration = 0
+        self._held, self._max_parsed_bytes = HeldBytes(options.max_held_bytes), PARSED_PER_BYTE * options.max_body_bytes
         self._openapi_response: tuple[Predictor | None, Response] | None = None
         self._table: dict[str, dict[str, Endpoint]] = {
             "/v1/predict": {"POST": self._predict},
@@ -88,13 +105,17 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI event stream. Websockets are refused."""
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            hold = Hold(self._held)
+            try:
+                await self._answer(scope, receive, send, hold)
+            finally:
+                hold.set(0)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
             await send({"type": "websocket.close"})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, hold: Hold) -> None:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id, method = request_id_of(headers), scope["method"]
@@ -105,10 +126,13 @@ class Api:
             # A preflight carries no key.
             if route not in self._open_routes and method != "OPTIONS":
                 self._keys.check(scope["headers"])
-            body = await self._read(headers, receive) if method == "POST" else b""
+            body = await self._read(headers, receive, hold) if method == "POST" else b""
             if method == "POST" and len(body) <= MAX_INLINE_BYTES:
                 self._admit_small()
-            response = await endpoint(Request(method, path, headers, body, request_id))
+            response = await endpoint(Request(method, path, headers, body, request_id, receive))
+            body = b""
+            if len(response.body) > UNCOUNTED_BYTES:
+                hold.set(len(response.body))
         except Disconnected:
             return
         except RequestError as error:
@@ -121,7 +145,7 @@ class Api:
             response = replace(response, headers={**response.headers, **self._cors.headers(headers)})
         # Elsewhere Ray Serve adds the request id.
         own_id = request_id if DIRECT in scope else None
-        await send_response(send, response, own_id, method == "HEAD")
+        await send_response(send, response, own_id, method == "HEAD", self._options.request_timeout_s)
         self._metrics.request(route, response.status, time.perf_counter() - started)
 
     def _find(self, path: str, method: str) -> tuple[str, Endpoint]:
@@ -140,10 +164,15 @@ class Api:
             raise RequestError(405, "wrong_method", f"Use {' or '.join(methods)} here.", headers=allowed)
         return route, endpoint
 
-    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive, hold: Hold) -> bytes:
         coding, limit = coding_of(headers), self._options.max_body_bytes
-        body = await read_body(headers, receive, limit, self._options.body_timeout_s)
-        return body if coding is None else await self._in_thread(decompress, body, coding, limit)
+        body = await read_body(headers, receive, limit, self._options.body_timeout_s, hold)
+        if coding is None:
+            return body
+        hold.set(len(body) + most_bytes(body, limit))
+        content = await self._in_thread(lambda _: decompress(body, coding, limit), receive)
+        hold.set(len(content))
+        return content
 
     def _admit_small(self) -> None:
         """Count a small request. Raises RequestError 503 beyond the limit for one iteration of the event loop.
@@ -167,12 +196,15 @@ class Api:
 
     async def _predict(self, request: Request) -> Response:
         predictor = self._reloader.predictor
-        if len(request.body) > MAX_INLINE_BYTES:
-            return await self._in_thread(self._score_record, request, predictor)
-        return self._score_record(request, predictor)
+        if len(request.body) <= MAX_PLAIN_BYTES:
+            return self._score_record(request.json(), predictor)
+        return await self._score(request, predictor, self._begin_record)
 
-    def _score_record(self, request: Request, predictor: Predictor) -> Response:
-        record = request.json()
+    def _begin_record(self, request: Request, predictor: Predictor) -> _Work:
+        record = request.json(self._max_parsed_bytes)
+        return _Work(lambda: _values_of([record]), lambda _: self._score_record(record, predictor))
+
+    def _score_record(self, record: Any, predictor: Predictor) -> Response:
         with _Measured(self._metrics, predictor) as measured:
             answer = predictor.predict(record)
             measured.labels = {answer[self._contract.label_name]: 1}
@@ -180,26 +212,25 @@ class Api:
 
     async def _predict_batch(self, request: Request) -> Response:
         predictor = self._reloader.predictor
-        if request.content_type == ARROW:
-            return await self._score(request, predictor, self._read_table, self._score_table)
-        return await self._score(request, predictor, self._read_records, self._score_records)
+        is_arrow = request.content_type == ARROW
+        return await self._score(request, predictor, self._begin_table if is_arrow else self._begin_records)
 
-    async def _score(
-        self,
-        request: Request,
-        predictor: Predictor,
-        read: Callable[[Request], Any],
-        score: Callable[[Any, Predictor], Response],
-    ) -> Response:
-        """Read and score many records: few in the event loop, more in a thread."""
+    async def _score(self, request: Request, predictor: Predictor, begin: Begin) -> Response:
+        """Read and score: few values in the event loop, more in a thread."""
         if len(request.body) > MAX_INLINE_BYTES:
-            return await self._in_thread(lambda: score(read(request), predictor))
-        # Few bytes can mean many rows.
-        rows = read(request)
-        return score(rows, predictor) if len(rows) <= MAX_INLINE_ROWS else await self._in_thread(score, rows, predictor)
+            return await self._in_thread(lambda allowance: begin(request, predictor).finish(allowance), request.receive)
+        # Few bytes can mean many values.
+        work = begin(request, predictor)
+        if work.count_values() <= MAX_INLINE_VALUES:
+            return work.finish(Allowance())
+        return await self._in_thread(work.finish, request.receive)
+
+    def _begin_records(self, request: Request, predictor: Predictor) -> _Work:
+        records = self._read_records(request)
+        return _Work(lambda: _values_of(records), lambda allowance: self._score_records(records, predictor, allowance))
 
     def _read_records(self, request: Request) -> list[Any]:
-        body, key = request.json(), self._contract.records
+        body, key = request.json(self._max_parsed_bytes), self._contract.records
         records = body.get(key) if isinstance(body, dict) and len(body) == 1 else None
         if not isinstance(records, list):
             raise wrong_body("something else", f'an object {{"{key}": […]}}')
@@ -207,29 +238,36 @@ class Api:
             raise too_many(len(records), self._options.max_rows)
         return records
 
-    def _score_records(self, records: list[Any], predictor: Predictor) -> Response:
+    def _score_records(self, records: list[Any], predictor: Predictor, allowance: Allowance) -> Response:
         label = self._contract.label_name
         with _Measured(self._metrics, predictor) as measured:
-            results = predictor.predict_many(records)
+            results = predictor.predict_many(records, allowance)
             measured.labels = Counter(result[label] for result in results if label in result)
         problems = (result["error"]["problems"] for result in results if "error" in result)
         if reasons := Counter(problem["reason"] for several in problems for problem in several):
             self._metrics.rejected(reasons)
         return json_response({"results": results, "model": predictor.ref})
 
-    def _read_table(self, request: Request) -> pa.Table:
-        return read_stream(request.body, self._options.max_rows, self._max_fields)
+    def _begin_table(self, request: Request, predictor: Predictor) -> _Work:
+        declared = read_declared(request.body, self._options.max_rows, self._max_fields)
+        return _Work(lambda: declared.values, lambda allowance: self._score_stream(request.body, predictor, allowance))
 
-    def _score_table(self, table: pa.Table, predictor: Predictor) -> Response:
+    def _score_stream(self, body: bytes, predictor: Predictor, allowance: Allowance) -> Response:
+        check = partial(check_columns, predictor=predictor)
+        table = read_stream(body, self._options.max_rows, self._max_fields, check, allowance)
         with _Measured(self._metrics, predictor) as measured:
-            scored = score_table(table, predictor)
+            scored = score_table(table, predictor, allowance)
             measured.labels = scored.labels
         self._metrics.rejected(scored.reasons)
         return Response(scored.content, content_type=ARROW)
 
     async def _explain(self, request: Request) -> Response:
-        predictor, record = self._reloader.predictor, request.json()
-        return json_response(await self._in_thread(predictor.explain, record))
+        predictor = self._reloader.predictor
+
+        def explain(_: Allowance) -> Response:
+            return json_response(predictor.explain(request.json(self._max_parsed_bytes)))
+
+        return await self._in_thread(explain, request.receive)
 
     async def _model(self, request: Request) -> Response:
         return json_response({**describe(self._reloader.predictor), **self._reloader.status()})
@@ -270,38 +308,55 @@ class Api:
     async def _infer(self, route: v2.Route, request: Request) -> Response:
         predictor = self._reloader.predictor
         route.model.check(predictor)
-        return await self._score(request, predictor, self._read_tensors, self._score_tensors)
+        return await self._score(request, predictor, self._begin_tensors)
 
-    def _read_tensors(self, request: Request) -> v2.Inputs:
-        return v2.read_inputs(request, self._options.max_rows, self._max_fields)
+    def _begin_tensors(self, request: Request, predictor: Predictor) -> _Work:
+        inputs = v2.read_inputs(request, self._options.max_rows, self._max_fields, self._max_parsed_bytes)
+        return _Work(
+            lambda: inputs.rows * len(inputs.columns),
+            lambda allowance: self._score_tensors(inputs, predictor, allowance),
+        )
 
-    def _score_tensors(self, inputs: v2.Inputs, predictor: Predictor) -> Response:
+    def _score_tensors(self, inputs: v2.Inputs, predictor: Predictor, allowance: Allowance) -> Response:
         with _Measured(self._metrics, predictor) as measured:
-            response, measured.labels = v2.infer(inputs, predictor)
+            response, measured.labels = v2.infer(inputs, predictor, allowance)
         return response
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Bulk work, so that one-row requests are answered meanwhile. Raises RequestError 503 if too much of it
-        waits.
+    async def _in_thread(self, work: Callable[[Allowance], T], receive: Receive | None) -> T:
+        """Bulk work, so that one-row requests are answered meanwhile.
+
+        Raises RequestError 503 if too much of it waits, 408 if it takes too long; Disconnected. With either of the
+        latter the work ends at its next check, or before its start.
         """
         if self._in_flight >= self._max_in_flight:
             raise overloaded()
         with self._lock:
             self._in_flight += 1
-        working = self._bulk.submit(work, *arguments)
-        working.add_done_callback(self._done)
+        seconds = self._options.request_timeout_s
+        allowance = Allowance(seconds, self._options.max_body_bytes)
+        submitted = self._bulk.submit(work, allowance)
+        submitted.add_done_callback(self._done)
+        working, hanging_up = asyncio.wrap_future(submitted), asyncio.ensure_future(hung_up(receive))
         try:
-            async with asyncio.timeout(self._options.request_timeout_s):
-                return await asyncio.wrap_future(working)
-        except TimeoutError:
-            limit, records = self._options.request_timeout_s, self._contract.records
-            message = f"The answer took longer than {limit:g} s. Send fewer {records} at once."
-            raise RequestError(408, "timed_out", message) from None
+            await asyncio.wait((working, hanging_up), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise Disconnected if hanging_up.done() else timed_out(seconds)
+        finally:
+            allowance.stop()
+            working.cancel()
+            hanging_up.cancel()
 
     def _done(self, working: Future[Any]) -> None:
         """Not when its request ends: a thread continues after a timeout."""
         with self._lock:
             self._in_flight -= 1
+
+
+def _values_of(records: list[Any]) -> int:
+    """How many fields records have, and items of lists."""
+    parts = (part for record in records if isinstance(record, dict) for part in record.values())
+    return len(records) + sum(1 + len(part) if isinstance(part, list) else 1 for part in parts)
 
 
 class _Measured:

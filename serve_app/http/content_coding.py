@@ -48,6 +48,11 @@ def decompress(body: bytes, coding: str, limit: int) -> bytes:
     return content
 
 
+def most_bytes(body: bytes, limit: int) -> int:
+    """How many bytes a compressed body may become, but for the limit: deflate shrinks to a 1,032nd at best."""
+    return min(limit, 1_032 * len(body))
+
+
 def _window(body: bytes, coding: str) -> int:
     """What zlib calls the format: clients send "deflate" with zlib's header, as it is defined, or without."""
     if coding == GZIP:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from starlette.middleware import Middleware
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from serve_app.http import server
 from serve_app.http.wire import App, Receive, Scope, Send
 
 DIRECT = "nightprice.direct"
@@ -89,5 +90,6 @@ class _HeadersWithBody:
 
 
 def middlewares() -> list[Middleware]:
-    """The list that Ray Serve asks for; the last one comes first."""
+    """The list that Ray Serve asks for before it starts a server; the last one comes first. Headers get a limit."""
+    server.install()
     return [Middleware(NoDisconnectWatch), Middleware(FastPath), Middleware(CoalesceHeaders)]

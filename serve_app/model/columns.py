@@ -1,6 +1,6 @@
 """Many records as columns, read by the same functions as one record, once per distinct value."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,12 +9,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.errors import InvalidRecord, Problem
-from serve_app.model.record import LIST_OF_TEXTS, Outcome, RecordReader, describe, value_reader
-from transforms.contract import MISSING, UNPARSEABLE, Field
-from transforms.lift import Indices, Mask, distinct
+from serve_app.errors import InvalidRecord, Problem, too_many_values
+from serve_app.model.allowance import Allowance
+from serve_app.model.record import (
+    LIST_OF_TEXTS,
+    LIST_WITHIN_LIMIT,
+    MAX_FULL_PROBLEMS,
+    MAX_LIST_ITEMS,
+    MAX_TEXT_CHARACTERS,
+    Outcome,
+    RecordReader,
+    cut,
+    describe,
+    value_reader,
+)
+from transforms.contract import MISSING, OUT_OF_RANGE, UNPARSEABLE, Field
+from transforms.lift import Indices, Mask, distinct, joined
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
+
+# Each is read by every rule of its list. Real data has some thousands.
+MAX_DISTINCT_ITEMS = 100_000
 
 
 @dataclass(frozen=True)
@@ -34,10 +49,13 @@ class ReadTable:
         return bad
 
 
-def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader) -> ReadTable:
+def read_columns(
+    columns: Mapping[str, Column], rows: int, reader: RecordReader, allowance: Allowance | None = None
+) -> ReadTable:
     """Read columns named as the fields of a record, each with `rows` values.
 
-    Raises InvalidRecord for what is wrong with a column as a whole: unknown, missing though required, of a wrong type.
+    Raises InvalidRecord for what is wrong with a column as a whole: unknown, missing though required, of a wrong type;
+    RequestError 408 and 413 beyond the allowance.
 
     >>> from transforms.encode import Encoder
     >>> from transforms.listings import CONTRACT
@@ -47,15 +65,18 @@ def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader)
     ('id:missing', [False, True])
     """
     columns = {name: _simplified(column) for name, column in columns.items()}
-    if problems := list(_column_problems(columns, reader)):
-        raise InvalidRecord(reader.contract.record, problems)
+    check_types({name: column.type for name, column in columns.items()}, reader)
+    allowance = allowance or Allowance()
     arrays = {name: _one_array(column) for name, column in columns.items()}
     flags: dict[str, pa.Array] = {}
-    for name, fields in reader.lists.items():
-        flags |= _flags_of_list(arrays.get(name), fields, rows)
-    values: dict[str, pa.Array] = {}
     row_problems: list[tuple[Problem, Mask]] = []
+    for name, fields in reader.lists.items():
+        flags_of_list, problems_of_list = _read_list(name, arrays.get(name), fields, rows)
+        flags |= flags_of_list
+        row_problems += problems_of_list
+    values: dict[str, pa.Array] = {}
     for item in reader.inputs:
+        allowance.check()
         values[item.name], problems_of_field = _read_column(item, arrays.get(item.name), rows)
         row_problems += problems_of_field
         if item.from_list:
@@ -63,6 +84,8 @@ def read_columns(columns: Mapping[str, Column], rows: int, reader: RecordReader)
     for name, mask in reader.encoder.unknown(values).items():
         first = values[name][int(mask.argmax())].as_py()
         row_problems.append((reader.unknown_value(name, first), mask))
+    for problem, mask in row_problems:
+        allowance.spend(problem.size_in_columns * int(mask.sum()))
     schema = reader.contract.accepted_schema(with_target=False)
     return ReadTable(pa.table([values[name] for name in schema.names], schema=schema), row_problems)
 
@@ -84,20 +107,40 @@ def _row_problems(
         yield describe(item, name, None if name == MISSING else values[indices[mask.argmax()]]), mask
 
 
-def _flags_of_list(column: pa.Array | None, fields: tuple[Field, ...], rows: int) -> dict[str, pa.Array]:
-    """For each field whether any item of a row's list says so; each distinct item is looked at once."""
+def _read_list(
+    name: str, column: pa.Array | None, fields: tuple[Field, ...], rows: int
+) -> tuple[dict[str, pa.Array], list[tuple[Problem, Mask]]]:
+    """For each field whether any item of a row's list says so, and which lists are too long.
+
+    Each distinct item is looked at once.
+    """
     if column is None or column.null_count == rows:
-        return {item.name: pa.array(np.zeros(rows, np.bool_)) for item in fields}
-    items, indices = distinct(column.flatten())
+        return {item.name: pa.array(np.zeros(rows, np.bool_)) for item in fields}, []
+    items, indices = _distinct_items(column.flatten())
+    lengths = column.value_lengths().fill_null(0).to_numpy()
     # Not Arrow's list_parent_indices: it counts items behind a null, which `flatten` leaves out.
-    parents = np.repeat(np.arange(rows), column.value_lengths().fill_null(0))
-    flags = {}
-    for item in fields:
-        matches = np.array([text is not None and bool(item.read(text)) for text in items], np.bool_)
+    parents = np.repeat(np.arange(rows), lengths)
+
+    def has(says: Callable[[str], bool]) -> Mask:
+        matches = np.array([text is not None and says(text) for text in items], np.bool_)
         flag = np.zeros(rows, np.bool_)
         flag[parents[matches[indices]]] = True
-        flags[item.name] = pa.array(flag)
-    return flags
+        return flag
+
+    too_long = has(lambda text: len(text) > MAX_TEXT_CHARACTERS) | (lengths > MAX_LIST_ITEMS)
+    items = [None if text is not None and len(text) > MAX_TEXT_CHARACTERS else text for text in items]
+    flags = {item.name: pa.array(has(item.read)) for item in fields}
+    if not too_long.any():
+        return flags, []
+    problem = Problem(name, OUT_OF_RANGE, f"a list of {lengths[too_long.argmax()]}", LIST_WITHIN_LIMIT)
+    return flags, [(problem, too_long)]
+
+
+def _distinct_items(items: pa.Array) -> tuple[list[Any], Indices]:
+    encoded = items.dictionary_encode()
+    if len(encoded.dictionary) > MAX_DISTINCT_ITEMS:
+        raise too_many_values(len(encoded.dictionary), "different items of lists", MAX_DISTINCT_ITEMS)
+    return distinct(encoded)
 
 
 def _simplified(column: Column) -> Column:
@@ -111,31 +154,36 @@ def _simplified(column: Column) -> Column:
 
 
 def _one_array(column: Column) -> pa.Array:
-    """One array. Chunks with dictionaries of their own become plain: Arrow can't unite all that it can read."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     if column.num_chunks > 1 and pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return joined(column.chunks)
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _column_problems(columns: Mapping[str, Column], reader: RecordReader) -> Iterator[Problem]:
-    for name, column in columns.items():
-        if name not in reader.names:
-            yield reader.unknown_field(name, str(column.type))
+def check_types(types: Mapping[str, pa.DataType], reader: RecordReader) -> None:
+    """Raises InvalidRecord for columns that are unknown, missing though required, or of a wrong type."""
+    if problems := list(_column_problems(types, reader)):
+        raise InvalidRecord(reader.contract.record, problems)
+
+
+def _column_problems(types: Mapping[str, pa.DataType], reader: RecordReader) -> Iterator[Problem]:
+    unknown = [name for name in types if name not in reader.names]
+    for at, name in enumerate(unknown):
+        yield reader.unknown_field(name, str(types[name]), brief=at >= MAX_FULL_PROBLEMS)
     for item in reader.required:
-        if item.name not in columns or _is_empty(columns[item.name].type):
+        if item.name not in types or _is_empty(types[item.name]):
             yield describe(item, MISSING, None)
     for item in reader.inputs:
-        if item.name in columns and not _fits(item, columns[item.name].type):
-            yield _wrong_type(item.name, columns[item.name].type, f"a column of {item.type}")
+        if item.name in types and not _fits(item, types[item.name]):
+            yield _wrong_type(item.name, types[item.name], f"a column of {item.type}")
     for name in reader.lists:
-        if name in columns and not _is_list_of_texts(columns[name].type):
-            yield _wrong_type(name, columns[name].type, f"a column of which each value is {LIST_OF_TEXTS}")
+        if name in types and not _is_list_of_texts(types[name]):
+            yield _wrong_type(name, types[name], f"a column of which each value is {LIST_OF_TEXTS}")
 
 
 def _wrong_type(name: str, type: pa.DataType, expected: str) -> Problem:
-    return Problem(name, UNPARSEABLE, f"a column of {type}", expected)
+    return Problem(name, UNPARSEABLE, cut(f"a column of {type}"), expected)
 
 
 def _fits(item: Field, type: pa.DataType) -> bool:

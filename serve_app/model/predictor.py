@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from registry.artifact import Artifact
 from serve_app.errors import InvalidRecord
+from serve_app.model.allowance import Allowance
 from serve_app.model.columns import Column, ReadTable, read_columns
 from serve_app.model.explain import Explainer, load_explainer, no_explanation
 from serve_app.model.record import RecordReader
@@ -20,6 +21,8 @@ from transforms.scored import most_probable, most_probable_label
 
 # A block of rows that a thread scores at once: bounds memory and lets other requests in between.
 BLOCK_ROWS = 4096
+# Records between two looks at the clock: about 2 ms of work.
+RECORDS_PER_CHECK = 64
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,30 @@ class Predictor:
         read = self.reader.read(record)
         return self._answer(read.get(self._key), self._score(self.encoder.record(read)[np.newaxis])[0].tolist())
 
-    def predict_many(self, records: Sequence[Any]) -> list[dict[str, Any]]:
-        """One answer for each record, in order; for a wrong one its key and `error`."""
+    def predict_many(self, records: Sequence[Any], allowance: Allowance | None = None) -> list[dict[str, Any]]:
+        """One answer for each record, in order; for a wrong one its key and `error`.
+
+        Raises RequestError 408 and 413 beyond the allowance.
+        """
+        allowance, told = allowance or Allowance(), 0
         answers: list[dict[str, Any]] = []
         matrix = np.empty((len(records), len(self.contract.features)), np.float32)
         scored: list[dict[str, Any]] = []
-        for record in records:
+        for position, record in enumerate(records):
+            if position % RECORDS_PER_CHECK == 0:
+                allowance.check()
             try:
-                read = self.reader.read(record)
+                read = self.reader.read(record, told)
             except InvalidRecord as error:
+                told += len(error.problems)
+                allowance.spend(sum(problem.size for problem in error.problems))
                 answers.append({self._key: self._key_of(record), "error": error.as_json()})
             else:
                 matrix[len(scored)] = self.encoder.record(read)
                 answers.append({self._key: read.get(self._key)})
                 scored.append(answers[-1])
-        for answer, probabilities in zip(scored, self._score(matrix[: len(scored)]).tolist(), strict=True):
+        found = self._score(matrix[: len(scored)], allowance).tolist()
+        for answer, probabilities in zip(scored, found, strict=True):
             answer.update(self._answer(answer[self._key], probabilities))
         return answers
 
@@ -87,29 +99,34 @@ class Predictor:
         answer = self._answer(read.get(self._key), self._score(vector[np.newaxis])[0].tolist())
         return {**answer, **self.explainer.explain(vector)}
 
-    def score_columns(self, columns: Mapping[str, Column], rows: int) -> Scored:
+    def score_columns(self, columns: Mapping[str, Column], rows: int, allowance: Allowance | None = None) -> Scored:
         """Score columns named as the fields of a record, each with `rows` values.
 
-        Raises InvalidRecord for a column that is wrong as a whole.
+        Raises InvalidRecord for a column that is wrong as a whole, RequestError 408 and 413 beyond the allowance.
         """
-        read = read_columns(columns, rows, self.reader)
+        allowance = allowance or Allowance()
+        read = read_columns(columns, rows, self.reader, allowance)
         wrong = read.wrong()
         if not wrong.any():
-            return Scored(read, self._score(self.encoder.table(read.values)), wrong)
+            return Scored(read, self._score(self.encoder.table(read.values), allowance), wrong)
         right = read.values.filter(pa.array(~wrong))
         probabilities = np.full((rows, len(self._labels)), np.nan, np.float32)
-        probabilities[~wrong] = self._score(self.encoder.table(right))
+        probabilities[~wrong] = self._score(self.encoder.table(right), allowance)
         return Scored(read, probabilities, wrong)
 
     def labels_of(self, probabilities: Matrix) -> pa.Array:
         """The most probable label of each row."""
         return most_probable(self._labels, probabilities)
 
-    def _score(self, matrix: Matrix) -> Matrix:
+    def _score(self, matrix: Matrix, allowance: Allowance | None = None) -> Matrix:
         if len(matrix) <= BLOCK_ROWS:
             return self.artifact.predict(matrix)
-        starts = range(0, len(matrix), BLOCK_ROWS)
-        return np.concatenate([self.artifact.predict(matrix[start : start + BLOCK_ROWS]) for start in starts])
+        blocks = []
+        for start in range(0, len(matrix), BLOCK_ROWS):
+            if allowance:
+                allowance.check()
+            blocks.append(self.artifact.predict(matrix[start : start + BLOCK_ROWS]))
+        return np.concatenate(blocks)
 
     def _answer(self, key: int | None, probabilities: list[float]) -> dict[str, Any]:
         return {

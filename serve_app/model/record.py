@@ -24,6 +24,13 @@ MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_ITEMS = 50
 # To say what is wrong with a field costs more than to send it: records of very many fields are refused as a whole.
 MIN_FIELD_LIMIT = 64
+# A text and a list cost work for every character and item; these are ten times what real records have.
+MAX_TEXT_CHARACTERS = 1_000
+MAX_LIST_ITEMS = 10_000
+TEXT_WITHIN_LIMIT = f"a text of at most {MAX_TEXT_CHARACTERS:,} characters"
+LIST_WITHIN_LIMIT = f"at most {MAX_LIST_ITEMS:,} texts of at most {MAX_TEXT_CHARACTERS:,} characters"
+# The problems of a request beyond these are told in short: to look for the closest word costs more than to read it.
+MAX_FULL_PROBLEMS = 20
 
 Outcome = tuple[Any, str | None]
 """A value, or None with its problem."""
@@ -102,15 +109,16 @@ class RecordReader:
         self.lists = {column.name: self.contract.list_fields(column.name) for column in self.contract.lists}
         self.names = input_names(self.contract)
         self.max_fields = max_fields(self.contract)
+        self._fields_in_words = "one of the fields " + ", ".join(self.names)
         self._readers = {item.name: (value_reader(item), item) for item in self.inputs}
         self._strict = [(name, encoder.vocabulary[name]) for name in self.contract.strict]
 
-    def read(self, value: Any) -> dict[str, Any]:
+    def read(self, value: Any, told: int = 0) -> dict[str, Any]:
         """A JSON value as a record for `Encoder.record`.
 
         A list, if the contract has any, is a list of texts, from which its fields follow as in batch; a field that is
         sent itself wins. Raises InvalidRecord, which names every wrong field, also a value that the model does not
-        know.
+        know: in short once a request has MAX_FULL_PROBLEMS, of which `told` were in records before this one.
         """
         if not isinstance(value, dict):
             raise self._refused(Problem(self.contract.record, UNPARSEABLE, shown(value), "an object with its fields"))
@@ -118,34 +126,37 @@ class RecordReader:
             found = f"{len(value):,} fields"
             raise self._refused(Problem(self.contract.record, OUT_OF_RANGE, found, f"at most {self.max_fields}"))
         record: dict[str, Any] = {}
-        problems: list[Problem] = []
+        problems: list[Callable[[bool], Problem]] = []
         for name, part in value.items():
             if name in self._readers:
                 read, item = self._readers[name]
                 record[name], problem = read(part)
                 if problem:
-                    problems.append(describe(item, problem, part))
+                    problems.append(partial(describe, item, problem, part))
             elif name not in self.lists:
-                problems.append(self.unknown_field(name, part))
-        problems += [describe(item, MISSING, None) for item in self.required if item.name not in record]
+                problems.append(partial(self.unknown_field, name, part))
+        problems += [partial(describe, item, MISSING, None) for item in self.required if item.name not in record]
         for name, known in self._strict:
             text = record.get(name)
             if text is not None and text not in known:
-                problems.append(self.unknown_value(name, text))
+                problems.append(partial(self.unknown_value, name, text))
         for name, fields in self.lists.items():
             problems += _add_list(name, value.get(name), fields, record)
         if problems:
-            raise self._refused(*problems)
+            raise self._refused(*(tell(at >= MAX_FULL_PROBLEMS) for at, tell in enumerate(problems, told)))
         return record
 
-    def unknown_field(self, name: str, value: Any) -> Problem:
+    def unknown_field(self, name: str, value: Any, brief: bool = False) -> Problem:
         """What a caller is told about a field that records do not have."""
-        short = printable(name if len(name) <= MAX_SHOWN_CHARACTERS else name[:MAX_SHOWN_CHARACTERS] + "…")
-        expected = "one of the fields " + ", ".join(self.names)
-        return Problem(short, UNKNOWN_FIELD, shown(value), expected, closest(short, self.names))
+        short = cut(printable(cut(name)))
+        if brief:
+            return Problem(short, UNKNOWN_FIELD, shown(value), "a known field")
+        return Problem(short, UNKNOWN_FIELD, shown(value), self._fields_in_words, closest(short, self.names))
 
-    def unknown_value(self, name: str, value: str) -> Problem:
+    def unknown_value(self, name: str, value: str, brief: bool = False) -> Problem:
         """What a caller is told about a value that the model has not learned."""
+        if brief:
+            return Problem(name, UNKNOWN, shown(value), "one that the model knows")
         known = self.encoder.vocabulary[name]
         listed = ", ".join(f'"{word}"' for word in list(known)[:MAX_SHOWN_ITEMS])
         hint = closest(value[:MAX_SHOWN_CHARACTERS], known)
@@ -155,10 +166,13 @@ class RecordReader:
         return InvalidRecord(self.contract.record, problems)
 
 
-def describe(item: Field, problem: str, value: Any) -> Problem:
+def describe(item: Field, problem: str, value: Any, brief: bool = False) -> Problem:
     """What a caller is told about one wrong field."""
-    hint = closest(value, item.allowed) if item.allowed and isinstance(value, str) else ""
-    return Problem(item.name, problem, None if value is None else shown(value), item.expected(), hint)
+    found = None if value is None else shown(value)
+    expected = TEXT_WITHIN_LIMIT if item.is_text and problem == OUT_OF_RANGE else item.expected()
+    if brief or not item.allowed or not isinstance(value, str):
+        return Problem(item.name, problem, found, cut(expected) if brief else expected)
+    return Problem(item.name, problem, found, expected, closest(value[:MAX_SHOWN_CHARACTERS], item.allowed))
 
 
 def shown(value: Any) -> str:
@@ -173,18 +187,31 @@ def shown(value: Any) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, int) and abs(value) >= 2**256:
         return "a number of many digits"
+    if isinstance(value, (str, bytes)):
+        value = value[: MAX_SHOWN_CHARACTERS + 1]
     is_plain = value is None or isinstance(value, (str, int, float))
-    text = printable(json.dumps(value, ensure_ascii=False) if is_plain else str(value))
+    return cut(printable(json.dumps(value, ensure_ascii=False) if is_plain else str(value)))
+
+
+def cut(text: str) -> str:
+    """A text for a message, shortened."""
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
 
 
-def _add_list(name: str, value: Any, fields: tuple[Field, ...], record: dict[str, Any]) -> list[Problem]:
-    """Set the fields of a list that were not sent themselves; what is wrong with the list."""
+def _add_list(
+    name: str, value: Any, fields: tuple[Field, ...], record: dict[str, Any]
+) -> list[Callable[[bool], Problem]]:
+    """Set the fields of a list that were not sent themselves; what tells what is wrong with the list."""
     items, problem = read_list(value)
     for item in fields:
         if record.get(item.name) is None:
             record[item.name] = any(map(item.read, items)) if items else False
-    return [Problem(name, problem, shown(value), LIST_OF_TEXTS)] if problem else []
+    return [partial(wrong_list, name, problem, value)] if problem else []
+
+
+def wrong_list(name: str, problem: str, value: Any, brief: bool = False) -> Problem:
+    """What a caller is told about a wrong list, which is short anyway."""
+    return Problem(name, problem, shown(value), LIST_WITHIN_LIMIT if problem == OUT_OF_RANGE else LIST_OF_TEXTS)
 
 
 def read_list(value: Any) -> tuple[list[str], str | None]:
@@ -195,8 +222,12 @@ def read_list(value: Any) -> tuple[list[str], str | None]:
     """
     if value is None:
         return [], None
+    if isinstance(value, list) and len(value) > MAX_LIST_ITEMS:
+        return [], OUT_OF_RANGE
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         return [], UNPARSEABLE
+    if max(map(len, value), default=0) > MAX_TEXT_CHARACTERS:
+        return [], OUT_OF_RANGE
     return value, None
 
 
@@ -223,6 +254,8 @@ def _read_flag(item: Field, value: Any) -> Outcome:
 def _read_text(item: Field, value: Any) -> Outcome:
     if not isinstance(value, str):
         return _unreadable(item, value)
+    if len(value) > MAX_TEXT_CHARACTERS:
+        return None, OUT_OF_RANGE
     return item.read_text(value)
 
 

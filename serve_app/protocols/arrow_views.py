@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Lengths = npt.NDArray[np.int64]
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def plain_type(type: pa.DataType) -> pa.DataType:
@@ -58,9 +59,36 @@ def text_bytes(column: pa.Array) -> int:
         filled = _valid(column)
         starts = column.offsets.to_numpy()[filled]
         return int((ends[starts + column.sizes.to_numpy()[filled]] - ends[starts]).sum())
-    if pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type):
+    if is_list(type):
         column = column.flatten()
     return int(_lengths(column).sum())
+
+
+def viewed_bytes(column: pa.Array) -> int:
+    """How many bytes its views name, which to validate reads them all; 0 where there are none.
+
+    Nothing of the column has to be validated but its layout.
+    """
+    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+    texts = texts.values if is_list(texts.type) else texts
+    return int(_lengths(texts).sum()) if plain_type(texts.type) != texts.type else 0
+
+
+def list_items(column: pa.Array) -> int:
+    """How many items its lists have together, where several may share them."""
+    if not is_list(column.type):
+        return 0
+    return int(pc.sum(column.value_lengths()).as_py() or 0)
+
+
+def is_list(type: pa.DataType) -> bool:
+    """Whether it is any of Arrow's types of lists."""
+    return bool(
+        pa.types.is_list(type)
+        or pa.types.is_large_list(type)
+        or pa.types.is_fixed_size_list(type)
+        or _is_list_view(type)
+    )
 
 
 def _is_list_view(type: pa.DataType) -> bool:
@@ -73,8 +101,8 @@ def _lengths(column: pa.Array) -> Lengths:
     if pa.types.is_string_view(type) or pa.types.is_binary_view(type):
         # A view has 16 bytes, of which the first four are the length.
         views = np.frombuffer(column.buffers()[1], "<i4")[::4][column.offset :][: len(column)]
-        return np.where(_valid(column), views, 0).astype(np.int64)
-    if pa.types.is_string(type) or pa.types.is_large_string(type):
+        return np.where(_valid(column), views, 0).astype(np.int64).clip(min=0)
+    if any(of(type) for of in _TEXTS):
         lengths = pc.binary_length(column).fill_null(0)
         return np.asarray(lengths, np.int64)
     return np.zeros(len(column), np.int64)

@@ -41,11 +41,11 @@ def read_tensor(tensor: Mapping[str, Any], binary: bytes | None) -> pa.Array:
         raise refuse(f"{name}: the datatype is unknown. Send one of {', '.join(DATATYPES)}.")
     rows = rows_of(tensor)
     if binary is not None:
-        values = _texts(binary, name) if datatype == BYTES else _numbers(binary, datatype, name)
+        values = _texts(binary, name, rows) if datatype == BYTES else _numbers(binary, datatype, name)
     else:
-        values = _listed(tensor.get("data"), datatype, name)
+        values = _listed(tensor.get("data"), datatype, name, rows)
     if len(values) != rows:
-        raise refuse(f"{name}: {len(values)} values, but its shape says {rows}.")
+        raise _wrong_length(name, len(values), rows)
     try:
         return pa.array(values, pa.string() if datatype == BYTES else pa.from_numpy_dtype(_NUMPY[datatype]))
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
@@ -59,10 +59,12 @@ def rows_of(tensor: Mapping[str, Any]) -> int:
     3
     """
     shape = tensor.get("shape")
-    whole = isinstance(shape, list) and all(
-        isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40 for size in shape
+    whole = (
+        isinstance(shape, list)
+        and len(shape) in (1, 2)
+        and all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40 for size in shape)
     )
-    if not whole or not isinstance(shape, list) or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
+    if not whole or not isinstance(shape, list) or shape[1:] not in ([], [1]):
         raise refuse(f"{tensor['name']}: the shape must be [n] or [n, 1].")
     return int(shape[0])
 
@@ -76,9 +78,15 @@ def write_texts(texts: Sequence[str]) -> bytes:
     return b"".join(struct.pack("<I", len(encoded)) + encoded for encoded in (text.encode() for text in texts))
 
 
-def _texts(content: bytes, name: str) -> list[str]:
-    texts, position = [], 0
-    while position < len(content):
+def _wrong_length(name: str, found: int, rows: int) -> RequestError:
+    return refuse(f"{name}: {found} values, but its shape says {rows}.")
+
+
+def _texts(content: bytes, name: str, rows: int) -> list[str]:
+    """At most one more than `rows`: many are empty texts that would fill the memory."""
+    texts: list[str] = []
+    position = 0
+    while position < len(content) and len(texts) <= rows:
         if position + 4 > len(content):
             raise refuse(f"{name}: its binary data ends within a length.")
         (size,) = struct.unpack_from("<I", content, position)
@@ -101,9 +109,11 @@ def _numbers(content: bytes, datatype: str, name: str) -> Any:
     return np.frombuffer(content, np.uint8) != 0 if datatype == "BOOL" else np.frombuffer(content, kind)
 
 
-def _listed(data: Any, datatype: str, name: str) -> list[Any]:
+def _listed(data: Any, datatype: str, name: str, rows: int) -> list[Any]:
     if not isinstance(data, list):
         raise refuse(f"{name}: its data is missing or not a list.")
+    if len(data) != rows:
+        raise _wrong_length(name, len(data), rows)
     flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
     if not all(value is None or _is_of(value, datatype) for value in flat):
         raise refuse(f"{name}: a value is not of the datatype {datatype}.")

@@ -4,6 +4,7 @@ https://github.com/kserve/open-inference-protocol and, for binary tensors,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ from pydantic_core import to_json
 
 from serve_app.errors import InvalidRecord, RequestError, invalid_code
 from serve_app.http.wire import JSON, Request, Response, json_response, parse_json, too_many
+from serve_app.model.allowance import Allowance
 from serve_app.model.predictor import Predictor, Scored
+from serve_app.model.record import MAX_TEXT_CHARACTERS
 from serve_app.model.reloader import ModelReloader
 from serve_app.protocols.arrow import count_labels, count_reasons
 from serve_app.protocols.tensors import BYTES, read_tensor, refuse, rows_of, write_texts
@@ -130,24 +133,21 @@ class Inputs:
     columns: dict[str, pa.Array]
     rows: int
 
-    def __len__(self) -> int:
-        return self.rows
 
-
-def read_inputs(request: Request, max_rows: int, max_inputs: int) -> Inputs:
-    """Raises RequestError 400 for a request that does not follow the protocol, 413 for too many rows."""
-    body, binary = _split(request)
+def read_inputs(request: Request, max_rows: int, max_inputs: int, max_json_bytes: float = math.inf) -> Inputs:
+    """Raises RequestError 400 for a request that does not follow the protocol, 413 for too many rows or values."""
+    body, binary = _split(request, max_json_bytes)
     tensors, rows = _tensors(body, max_rows, max_inputs)
     return Inputs(body, _columns(tensors, binary), rows)
 
 
-def infer(inputs: Inputs, predictor: Predictor) -> tuple[Response, Counter[str]]:
+def infer(inputs: Inputs, predictor: Predictor, allowance: Allowance | None = None) -> tuple[Response, Counter[str]]:
     """The response to an inference request, and how many rows got which label.
 
-    Raises RequestError 400 for a wrong record.
+    Raises RequestError 400 for a wrong record, 408 and 413 beyond the allowance.
     """
     try:
-        scored = predictor.score_columns(inputs.columns, inputs.rows)
+        scored = predictor.score_columns(inputs.columns, inputs.rows, allowance)
     except InvalidRecord as error:
         message = " ".join(problem.message for problem in error.problems)
         raise RequestError(400, "invalid_inputs", message, error.problems) from None
@@ -161,7 +161,7 @@ def error_response(error: RequestError) -> Response:
     return json_response({"error": str(error)}, error.status, error.headers)
 
 
-def _split(request: Request) -> tuple[dict[str, Any], bytes]:
+def _split(request: Request, max_json_bytes: float) -> tuple[dict[str, Any], bytes]:
     """The JSON of a request and the binary data after it."""
     declared, size = request.header(HEADER_LENGTH), len(request.body)
     if declared:
@@ -170,14 +170,16 @@ def _split(request: Request) -> tuple[dict[str, Any], bytes]:
             raise refuse("Inference-Header-Content-Length is not a length within the body.")
         size = int(declared)
     # NaN is what clients send for missing.
-    body = parse_json(request.body[:size], allow_nan=True)
+    body = parse_json(request.body[:size], allow_nan=True, max_bytes=max_json_bytes)
     if not isinstance(body, dict):
         raise refuse("The request is not a JSON object.")
     return body, request.body[size:]
 
 
 def _tensors(request: dict[str, Any], max_rows: int, max_inputs: int) -> tuple[list[dict[str, Any]], int]:
-    tensors = request.get("inputs")
+    tensors, request_id = request.get("inputs"), request.get("id")
+    if isinstance(request_id, str) and len(request_id) > MAX_TEXT_CHARACTERS:
+        raise refuse(f"The id has more than {MAX_TEXT_CHARACTERS:,} characters.")
     if not isinstance(tensors, list) or not tensors:
         raise refuse("The request has no list of inputs: send a tensor for each field.")
     if len(tensors) > max_inputs:
@@ -185,6 +187,8 @@ def _tensors(request: dict[str, Any], max_rows: int, max_inputs: int) -> tuple[l
     for tensor in tensors:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise refuse("An input has no name.")
+        if len(tensor["name"]) > MAX_TEXT_CHARACTERS:
+            raise refuse(f"The name of an input has more than {MAX_TEXT_CHARACTERS:,} characters.")
     if len({tensor["name"] for tensor in tensors}) != len(tensors):
         raise refuse("An input occurs twice.")
     counts = {rows_of(tensor) for tensor in tensors}
@@ -221,8 +225,8 @@ def _binary_size(tensor: dict[str, Any]) -> int | None:
 def _wrong_rows(scored: Scored, contract: Contract) -> RequestError:
     messages = []
     for problem, mask in scored.read.problems:
-        rows = np.flatnonzero(mask).tolist()
-        named = ", ".join(map(str, rows[:MAX_NAMED_ROWS]))
+        rows = np.flatnonzero(mask)
+        named = ", ".join(map(str, rows[:MAX_NAMED_ROWS].tolist()))
         more = f" and {len(rows) - MAX_NAMED_ROWS} more" if len(rows) > MAX_NAMED_ROWS else ""
         messages.append(f"Row {named}{more}: {problem.message}")
     error = RequestError(400, invalid_code(contract.record), " ".join(messages))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.predict import score
+from serve_app.model.allowance import Allowance
 from serve_app.model.predictor import Predictor
 from serve_app.model.reloader import ModelReloader
 from tests.support.contracts import LISTINGS
@@ -106,8 +107,9 @@ def test_a_difference_is_found(client: Client, reloader: ModelReloader, monkeypa
     """The parity test itself is tested: numbers that HTTP reads otherwise than batch must be caught."""
     genuine = Predictor.predict_many
 
-    def with_more_guests(self: Predictor, records: Any) -> Any:
-        return genuine(self, [{**record, "accommodates": record["accommodates"] + 1} for record in records])
+    def with_more_guests(self: Predictor, records: Any, allowance: Allowance) -> Any:
+        more = [{**record, "accommodates": record["accommodates"] + 1} for record in records]
+        return genuine(self, more, allowance)
 
     monkeypatch.setattr(Predictor, "predict_many", with_more_guests)
 

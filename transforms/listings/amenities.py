@@ -28,7 +28,9 @@ def is_amenity(item: str, name: str) -> bool:
     >>> is_amenity('55" HDTV with Netflix', "tv"), is_amenity("KitchenAid oven", "kitchen")
     (True, False)
     """
-    return _PATTERNS[name].fullmatch(item.strip()) is not None
+    text = item.strip()
+    # No pattern matches over several lines; to try costs the square of the length.
+    return "\n" not in text and _PATTERNS[name].fullmatch(text) is not None
 
 
 def has_amenity(amenities: Iterable[str], name: str) -> bool:

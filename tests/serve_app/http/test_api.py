@@ -405,7 +405,7 @@ def test_no_answer_brings_commands_to_a_terminal(client: Client) -> None:
 
     for answer in answers:
         assert answer.text.isprintable(), ascii(answer.text)
-        assert "[2J" in answer.text
+        assert "1b[2J" in answer.text
 
 
 SHOP = "https://shop.example"

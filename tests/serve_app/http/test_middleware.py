@@ -32,7 +32,7 @@ def port() -> Iterator[int]:
     app: Any = answer
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-    with served(app, loop="asyncio", http="httptools", log_level="critical") as number:
+    with served(app, loop="asyncio", log_level="critical") as number:
         yield number
 
 

@@ -1,5 +1,6 @@
 """Bodies of requests: streams of Arrow, tensors of the Open Inference Protocol."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,24 @@ def stream(table: pa.Table, **options: Any) -> bytes:
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def stream_of(*batches: Mapping[str, pa.Array], **options: Any) -> bytes:
+    """A stream of batches of the example, each with some columns of its own."""
+    sink, writer = pa.BufferOutputStream(), None
+    for own in batches:
+        rows = pa.nulls(len(next(iter(own.values()))), pa.int64()).fill_null(0)
+        batch = pa.record_batch({**{name: pa.array([value]).take(rows) for name, value in EXAMPLE.items()}, **own})
+        writer = writer or pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(**options))
+        writer.write_batch(batch)
+    assert writer
+    writer.close()
+    return bytes(sink.getvalue())
+
+
+def dictionary(entries: pa.Array, rows: int = 5, index: pa.DataType | None = None) -> pa.Array:
+    """Rows that all have the first entry."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, index or pa.int8()), entries)
 
 
 def listings_table(rows: int, seed: int = 0) -> pa.Table:
