@@ -94,8 +94,8 @@ def test_the_document_is_of_the_contract_and_of_the_model_in_force(parcels: Clie
     document = parcels.get("/openapi.json").json()
     schema = document["components"]["schemas"]["Record"]
 
-    # "Oslo" is the contract's example, but the model does not know it.
-    assert schema["example"] == {**PARCELS.example, "city": "Rome"}
+    # "Oslo" is the contract's example, but the model does not know it: it has seen other numbers, too.
+    assert schema["example"] == {**PARCELS.example, "city": "Rome", "grams": 1}
     jsonschema.validate(schema["example"], schema)
     assert parcels.post("/v1/predict", schema["example"]).status_code == 200
     assert schema["required"] == ["city", "grams"]
