@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from nightprice.defaults import DEFAULT_MISSING_VALUES
 from transforms.contract import Bands
 from transforms.listings import CONTRACT, ROOM_TYPES
 from transforms.listings.amenities import AMENITIES
@@ -118,9 +119,10 @@ def _read_columns() -> dict[str, pl.Expr]:
 
 
 def _text(name: str) -> pl.Expr:
-    """A raw text, trimmed; null if it is blank."""
+    """A raw text, trimmed; null if it is blank or a word for nothing."""
     trimmed = pl.col(name).str.strip_chars()
-    return pl.when(trimmed != "").then(trimmed)
+    is_word = trimmed.str.to_lowercase().is_in([word.lower() for word in DEFAULT_MISSING_VALUES])
+    return pl.when((trimmed != "") & ~is_word).then(trimmed)
 
 
 def _integer(text: pl.Expr, kind: type[pl.DataType]) -> pl.Expr:
