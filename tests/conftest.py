@@ -25,7 +25,7 @@ pytest_plugins = [
 SLOW_FIXTURES = {"bigquery", "browser", "cluster", "postgres", "ray_session", "s3", "service"}
 SLOW_TESTS = re.compile(
     r"tests/(benchmarks|deploy|e2e|pipeline/cli|serve_app/deployment)/"
-    r"|test_fuzz|test_generate|test_the_service_needs_no_training_library"
+    r"|test_fuzz|test_cost|test_generate|test_the_service_needs_no_training_library"
     r"|\[(postgresql|s3)\b"
 )
 

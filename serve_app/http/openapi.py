@@ -7,7 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from serve_app.http.wire import JSON
-from serve_app.model.record import MAX_EXACT_INTEGER, inputs_of, known_example
+from serve_app.model.record import (
+    MAX_EXACT_INTEGER,
+    MAX_LIST_ITEMS,
+    MAX_TEXT_CHARACTERS,
+    inputs_of,
+    known_example,
+)
 from serve_app.protocols.v2 import datatype
 from transforms.contract import Contract, Field, Label
 from transforms.encode import Matrix, Vocabulary
@@ -61,7 +67,8 @@ def _static_part() -> Json:
 def record_schema(contract: Contract, example: Json) -> Json:
     """The JSON Schema of a record."""
     inputs = inputs_of(contract)
-    texts: Json = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+    text: Json = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
+    texts: Json = {"anyOf": [{"type": "array", "items": text, "maxItems": MAX_LIST_ITEMS}, {"type": "null"}]}
     lists = {column.name: {"description": column.description, **texts} for column in contract.lists}
     return {
         "type": "object",
@@ -90,7 +97,8 @@ def _kinds(item: Field) -> list[Json]:
         # Allowed values may have spaces around them, as raw data has; the document names the plain ones.
         if item.allowed:
             return [{"type": "string", "enum": list(item.allowed)}]
-        return [{"type": "string", "pattern": r"\S"} if item.required else {"type": "string"}]
+        text: Json = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
+        return [{**text, "pattern": r"\S"} if item.required else text]
     kind: Json = {"type": "integer" if pa.types.is_integer(item.type) else "number"}
     kind |= {name: bound for name, bound in (("minimum", item.low), ("maximum", item.high)) if bound is not None}
     if item.high is not None and item.high > MAX_EXACT_INTEGER:
