@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # A prediction can be asked twice: a replica that dies costs no request.
+    # A prediction can be asked twice: a replica that dies costs no request, and one request no more than two replicas.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
     # Its four threads would take the CPU from the replicas: one carries 20,000 requests a second.
     "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 8)),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.http.middleware:middlewares",
