@@ -148,7 +148,8 @@ def open_ports() -> list[int]:
 
 
 def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
+    # Ray's sockets take both versions: ::ffff:127.0.0.1 is 127.0.0.1.
+    return ipaddress.ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
 def check_ports(host: str, port: int, with_haproxy: bool) -> None:

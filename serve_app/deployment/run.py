@@ -59,10 +59,8 @@ def serve(*, say: Callable[[str], None] = print, ready: Callable[[str], None] | 
                 f"WARNING: no keys, so whoever reaches {options.host}:{options.port} may call. Set "
                 "NIGHTPRICE_SERVE_API_KEYS."
             )
-        for line in _greeting(address, options.model_ref()):
+        for line in _greeting(address, options.model_ref(), None if joins else also_open(options.port)):
             say(line)
-        if not joins and (others := also_open(options.port)):
-            say(others)
         if ready:
             ready(address)
         stopped.wait()
@@ -85,7 +83,7 @@ def check_cpus(options: ServeOptions, cpus: float) -> None:
         )
 
 
-def _greeting(address: str, model: str) -> Iterator[str]:
+def _greeting(address: str, model: str, others: str | None) -> Iterator[str]:
     import ray
 
     yield f"Serving {model} at {address}"
@@ -94,6 +92,8 @@ def _greeting(address: str, model: str) -> Iterator[str]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) == 1:
         yield f"  metrics    http://{nodes[0]['NodeManagerAddress']}:{nodes[0]['MetricsExportPort']}/metrics"
+    if others:
+        yield others
     yield "  stop with Ctrl-C"
 
 

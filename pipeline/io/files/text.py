@@ -24,7 +24,7 @@ INVALID_CHARACTERS = 200
 
 def _stream(filesystem: fs.FileSystem, path: str, kind: TextKind) -> pa.NativeFile:
     stream = filesystem.open_input_stream(path, compression=kind.compression)
-    return stream if kind.encoding == "utf-8" else pa.PythonFile(_Utf8(stream, kind.encoding), "r")
+    return stream if kind.encoding == "utf-8" else pa.PythonFile(Utf8Stream(stream, kind.encoding), "r")
 
 
 def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator[pa.Table]:
@@ -130,22 +130,28 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("nightprice.mark", _mark)
 
 
-class _Utf8(GuardedStream):
+class Utf8Stream(GuardedStream):
     """A stream of text as UTF-8; bytes that are not of its encoding are marked."""
 
     def __init__(self, stream: pa.NativeFile, encoding: str) -> None:
         super().__init__(stream)
         self._decoder = codecs.getincrementaldecoder(encoding)("nightprice.mark")
+        self._ready = b""
 
     def read_block(self, size: int | None) -> bytes:
-        block = super().read_block(size)
-        text = self._decoder.decode(block, final=not block)
-        # Empty would be the end, but a character may have only begun.
-        return text.encode() if text or not block else self.read_block(size)
+        """As many bytes as were asked for, up to the end: Arrow writes all that it gets into the space for them, and
+        takes a short block for a row that is too long.
+        """
+        block = b"more"
+        while block and (size is None or len(self._ready) < size):
+            block = super().read_block(size)
+            self._ready += self._decoder.decode(block, final=not block).encode()
+        taken, self._ready = self._ready[:size], b"" if size is None else self._ready[size:]
+        return taken
 
 
 def _marked(open_stream: Callable[[], pa.NativeFile]) -> pa.NativeFile:
-    return pa.PythonFile(_Utf8(open_stream(), "utf-8"), "r")
+    return pa.PythonFile(Utf8Stream(open_stream(), "utf-8"), "r")
 
 
 def _unmarked(table: pa.Table) -> pa.Table:

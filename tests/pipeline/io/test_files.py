@@ -19,7 +19,7 @@ from pipeline.io.files import locate, streams
 from pipeline.io.files import read as read_module
 from pipeline.io.files import text as text_files
 from pipeline.io.files import write as write_module
-from pipeline.io.files.locate import check_apart, find_files
+from pipeline.io.files.locate import check_apart, find_files, warn_of_left_out
 from tests.support.raw_listings import listing, table_of, write_csv
 from tests.support.stores import rows_at
 from transforms.clean import INVALID_ROW, SOURCE_FILE
@@ -198,7 +198,7 @@ def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path) -> None:
         ("x.csv", b"", r'x\.csv" cannot be read: Empty CSV file'),
         (
             "x.csv",
-            "id,price\n1,2\n".encode("utf-16"),
+            b"\xff,price\n1,2\n",
             r'x\.csv" cannot be read: it is not UTF-8 text \(invalid start byte at byte 0\)\. ',
         ),
         ("x.csv", bytes(range(128, 256)) * 90, r'x\.csv" cannot be read: [ -~…]*\. Replace the file'),
@@ -231,10 +231,11 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, caplog: pytest.LogCaptur
         (tmp_path / name).touch()
 
     found = find_files(parse_address(str(tmp_path)))
+    warn_of_left_out(parse_address(str(tmp_path)), found.left_out)
 
-    assert [Path(item.path).name for item in found.files] == ["a.csv"]
-    assert found.left_out == [str(tmp_path / "b.csv.zip"), str(tmp_path / "notes.txt")]
-    assert "2 files are left out, whose endings name no format of data: b.csv.zip, notes.txt." in caplog.text
+    left_out = [str(tmp_path / "b.csv.zip"), str(tmp_path / "notes.txt")]
+    assert ([Path(item.path).name for item in found.files], found.left_out) == (["a.csv"], left_out)
+    assert f"2 files are left out, whose endings name no format of data: {', '.join(left_out)}." in caplog.text
 
 
 def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pyarrow import fs
 from pipeline.io import StoreError, exactly
 from pipeline.io.files.locate import format_of
 from pipeline.io.files.read import FileSlice, _read_slice
+from pipeline.io.files.text import Utf8Stream
 
 CSV = "id,room_type\n1,Loft\n2,Köln\n"
 
@@ -39,6 +40,18 @@ def test_what_is_beyond_doubt_is_read(tmp_path: Path, name: str, content: bytes)
     (tmp_path / name).write_bytes(content)
 
     assert read(tmp_path / name) == [("1", "Loft"), ("2", "Köln")]
+
+
+def test_text_that_grows_in_utf8_is_handed_on_in_the_pieces_that_were_asked_for(tmp_path: Path) -> None:
+    """Arrow writes what it gets into the space for what it asked for."""
+    (tmp_path / "a.csv").write_bytes(("id\n" + "本" * 5_000).encode("utf-16"))
+
+    with fs.LocalFileSystem().open_input_stream(str(tmp_path / "a.csv")) as raw:
+        stream = Utf8Stream(raw, "utf-16")
+        pieces = [stream.read(1_000) for _ in range(20)]
+
+    assert {len(piece) for piece in pieces[:15]} == {1_000}
+    assert b"".join(pieces).decode() == "id\n" + "本" * 5_000
 
 
 @pytest.mark.parametrize(

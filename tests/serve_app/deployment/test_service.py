@@ -36,6 +36,8 @@ CHAMPION = f"{NAME}@champion"
 KEY = "a-key-of-some-length"
 CALLERS = 4
 
+LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
@@ -254,7 +256,7 @@ def test_whatever_other_machines_reach_is_named_at_the_start(service: Service) -
         connection.laddr.port
         for process in service.below()
         for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in ("127.0.0.1", "::1")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in LOOPBACK
     }
     assert {int(port) for port in re.findall(r"\d+", line)} == reached
     assert (len(reached), line.count("(HAProxy)")) == (2, 2), line
