@@ -100,13 +100,13 @@ def _greeting(address: str, model: str, others: str | None) -> Iterator[str]:
 def also_open(port: int) -> str | None:
     """What else than a port can be reached from other machines, as a line for people; None if nothing can.
 
-    Ray writes HAProxy's configuration, and there these addresses are fixed.
+    Ray writes HAProxy's configuration, and there these addresses are fixed, as is that of each replica's gRPC server.
     """
     haproxy = {os.environ.get(name) for name in environment.HAPROXY_PORTS}
     others = [str(other) for other in environment.open_ports() if other != port]
     if not others:
         return None
-    named = ", ".join(f"{other} (HAProxy)" if other in haproxy else other for other in others)
+    named = ", ".join(f"{other} ({'HAProxy' if other in haproxy else 'replica'})" for other in others)
     return f"  also open to other machines, without a key: ports {named}. Let a firewall close them."
 
 

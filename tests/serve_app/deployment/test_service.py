@@ -250,16 +250,19 @@ def test_metrics_are_at_a_known_port_and_open_to_this_machine_only(service: Serv
 
 
 def test_whatever_other_machines_reach_is_named_at_the_start(service: Service) -> None:
-    """The service listens at this machine only, and so does Ray; of HAProxy, Ray opens two ports to all."""
+    """The service and Ray listen at this machine only, but for two ports of HAProxy and one of each replica."""
     (line,) = [line for line in service.said if "also open to other machines" in line]
     reached = {
-        connection.laddr.port
+        (process.name().partition(":nightprice")[0], connection.laddr.port)
         for process in service.below()
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in LOOPBACK
     }
-    assert {int(port) for port in re.findall(r"\d+", line)} == reached
-    assert (len(reached), line.count("(HAProxy)")) == (2, 2), line
+    haproxy = {port for name, port in reached if name == "haproxy"}
+    assert {name for name, _ in reached} == {"haproxy", "ray::ServeReplica"}
+    assert len(reached) - len(haproxy) == len(service.replicas())
+    assert {int(port) for port in re.findall(r"(\d+) \(HAProxy\)", line)} == haproxy
+    assert len(re.findall(r"\d+ \(replica\)", line)) == line.count("(") - len(haproxy) > 0
 
 
 def test_an_open_service_on_all_addresses_says_so_loudly(second: Second, service: Service) -> None:
