@@ -73,11 +73,11 @@ def _example(reason: str, row: Mapping[str, Any], contract: Contract) -> str:
     where = f"{row[SOURCE_FILE]}{f', {contract.key} {key}' if key and name != contract.key else ''}"
     if name not in columns:
         advice = f" ({_FIXES[reason]})" if reason in _FIXES else ""
-        return f"{where}: {row.get(INVALID_ROW) and _cut(row[INVALID_ROW])!r}{advice}"
+        return f"{where}: {_quoted(row.get(INVALID_ROW) or '')}{advice}"
     values = {column: row[column] for column in columns[name] if row.get(column)}
     if problem == UNPARSEABLE and len(values) == 1:
         return f"{where}: {_why_unparseable(contract, name, *values.values())}"
-    shown = ", ".join(f"{column} = {_cut(value)!r}" for column, value in values.items())
+    shown = ", ".join(f"{column} = {_quoted(value)}" for column, value in values.items())
     return f"{where}: {shown or 'nothing in ' + ' or '.join(columns[name])}"
 
 
@@ -87,7 +87,11 @@ def _why_unparseable(contract: Contract, name: str, text: str) -> str:
         item.read(_cut(text))
     except ValueError as error:
         return first_line(error)
-    return f"{_cut(text)!r}"
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return f"'{_cut(text)}'"
 
 
 def _cut(text: str) -> str:

@@ -202,7 +202,8 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:
 
     with pytest.raises(
         ContractError,
-        match=r'raw\.csv: column "neighbourhood_group_cleansed" or .* is missing\. .*Available columns: id, prise',
+        match=r'raw\.csv: columns "neighbourhood_group_cleansed" or .*, "price" are missing\. '
+        r'Did you mean "prise"\? Available columns: id, prise',
     ):
         process(str(tmp_path / "raw.csv"), str(tmp_path / "dataset"), Settings())
 
