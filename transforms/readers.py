@@ -36,7 +36,8 @@ def integer(raw: str) -> int:
         return int(raw)
     match = _INTEGER.fullmatch(raw.strip())
     if match is None:
-        raise ValueError(f"{raw!r} is not a whole number")
+        lost = ": a power of ten has lost its last digits. Export the column as text" if "e+" in raw.lower() else ""
+        raise ValueError(f"{raw!r} is not a whole number{lost}")
     value = int(match[1])
     if match[2] and abs(value) >= FIRST_INEXACT_INTEGER:
         raise ValueError(f"{raw!r} was a float, which may have lost its last digits. Export the column as text")
@@ -49,7 +50,10 @@ def number(raw: str) -> float:
     >>> number("40.68494")
     40.68494
     """
-    value = float(raw)
+    try:
+        value = float(raw)
+    except ValueError:
+        raise ValueError(f"{raw!r} is not a number") from None
     if not math.isfinite(value) or "_" in raw:
         raise ValueError(f"{raw!r} is not a finite number")
     return value
