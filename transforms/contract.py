@@ -9,6 +9,7 @@ import importlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -464,8 +465,18 @@ _RESERVED_FIELDS = {"rejected", "warnings"}
 _RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
 
 
+# It is a folder of the registry, and part of addresses.
+_CONTRACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
 def _problems(contract: Contract) -> Iterator[str]:
     names = [item.name for item in contract.fields]
+    if not _CONTRACT_NAME.fullmatch(contract.name):
+        yield f'The name "{contract.name}" must be of letters, digits, ".", "_" and "-", as in "late-flights".'
+    wrong_types = list(_type_problems(contract))
+    if wrong_types:
+        yield from wrong_types
+        return
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'Two fields are called "{name}". Rename one.'
     used = [
@@ -481,6 +492,20 @@ def _problems(contract: Contract) -> Iterator[str]:
         yield from _role_problems(contract)
     for item in contract.fields:
         yield from _field_problems(contract, item)
+
+
+def _type_problems(contract: Contract) -> Iterator[str]:
+    """What Python takes without a word, such as a text where a tuple of texts is meant."""
+    texts: dict[str, Any] = {f"{item.name}: its raw columns are": item.columns for item in contract.fields}
+    if isinstance(contract.label, Classes):
+        texts["The classes are"] = contract.label.labels
+    for what, value in texts.items():
+        if isinstance(value, str):
+            yield f'{what} the text "{value}". Write a tuple: ("{value}",).'
+    types: dict[str, Any] = {item.name: item.type for item in contract.fields}
+    for name, type in types.items():
+        if not isinstance(type, pa.DataType):
+            yield f"{name}: {type!r} is not an Arrow type. Write one, as in pa.int16()."
 
 
 def _reference_problems(contract: Contract, names: list[str]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 The functions are imported when their command runs: `nightprice --help` needs neither Ray nor any extra.
 """
 
+import importlib.util
+import keyword
 import os
 import re
 from pathlib import Path
@@ -129,9 +131,11 @@ def init(
     from pipeline.cli.init import contract_source
 
     module = Path(re.sub(r"\W", "_", name) + ".py")
-    source = contract_source(name, file, target, key)
     if module.exists():
         raise UsageError(f"{module} exists already. Remove it, or choose another name than {name}.")
+    if not module.stem.isidentifier() or keyword.iskeyword(module.stem) or importlib.util.find_spec(module.stem):
+        raise UsageError(f'"{module.stem}" can\'t be the name of a module here: choose another name than {name}.')
+    source = contract_source(name, file, target, key)
     module.write_text(source, "utf-8")
     contract = f"{module.stem}:CONTRACT"
     steps = render.render_next_steps(f"export NIGHTPRICE_CONTRACT={contract}", "nightprice doctor")
@@ -304,7 +308,7 @@ def promote(
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             champion = f"{name}@{alias}" if before else None
             verdict = _gate(registered, f"{name}@{version}", champion, data, settings)
-        reason = f"{reason} {verdict}".strip()
+        reason = ": ".join(filter(None, (reason, verdict)))
     record = registered.promote(name, version, alias, reason, expected=before.number if before else 0, force=force)
     if before and before.number == record.number:
         message = f"{name}@{alias} is {record.version} already: nothing was changed"
@@ -313,7 +317,8 @@ def promote(
     from pipeline.cli import render
 
     options = ("" if alias == CHAMPION else f" --alias {alias}") + _registry_option(registry)
-    steps = render.render_next_steps(f"nightprice history {name}{options}", f"nightprice rollback {name}{options}")
+    back = [f"nightprice rollback {name}{options}"] if before else []
+    steps = render.render_next_steps(f"nightprice history {name}{options}", *back)
     run.screen.result({"model": f"{name}@{record.version}", "alias": alias, **record.as_json()}, message, steps)
 
 

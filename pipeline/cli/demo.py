@@ -144,7 +144,8 @@ def _wait_until_ready(address: str, service: "subprocess.Popen[bytes]") -> None:
         except OSError:
             # Not yet, or never: then its process has ended.
             if service.poll() is not None:
-                lines = service.communicate()[1].decode(errors="replace").strip().splitlines()
+                said = service.stderr.read() if service.stderr else b""
+                lines = said.decode(errors="replace").strip().splitlines()
                 raise NightpriceError(
                     lines[-1].removeprefix("Error: ") if lines else "The service ended without a message."
                 ) from None

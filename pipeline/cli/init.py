@@ -1,16 +1,20 @@
 """A contract to begin with, guessed from a table's header and first rows: what `nightprice init` writes."""
 
-import csv
 import json
 import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+import pyarrow as pa
+from pyarrow import fs
+
+from nightprice.defaults import DEFAULT_MISSING_VALUES
 from nightprice.errors import UsageError, closest, printable
+from nightprice.ray_environment import configure_pipeline
 from transforms import readers
+from transforms.clean import INVALID_ROW, is_blank, words_for_nothing
 
 ROWS = 10_000
 # A column holds numbers if more than this share of its texts are; a target of few different texts is a class.
@@ -43,6 +47,8 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
 
     Raises UsageError if the file has no rows or not these columns, or its target has neither few texts nor numbers.
     """
+    if target in key:
+        raise UsageError(f'"{target}" is both key and target. A key identifies a record: name other columns.')
     columns = _columns(file, (target, *key))
     guesses = {column: _reader(texts) for column, texts in columns.items()}
     if len(set(columns[target])) <= CLASSES:
@@ -68,10 +74,20 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
 
 
 def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of every column in the first rows."""
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        rows = list(islice(csv.DictReader(opened), ROWS))
-    columns = {column: [row[column] or "" for row in rows] for column in (rows[0] if rows else ()) if column}
+    """The texts of every column in the first rows, read as `process` reads them; "" for what is missing."""
+    configure_pipeline()  # Ray, which stores import, reads it then
+    from pipeline.io.files.errors import reading
+    from pipeline.io.files.text import read_csv
+
+    with reading(str(file)):
+        first = next(read_csv(fs.LocalFileSystem(), str(file.absolute()), lambda names, where: list(names)), None)
+    rows = first.slice(0, ROWS).drop_columns([INVALID_ROW]) if first is not None else pa.table({})
+    words = words_for_nothing(DEFAULT_MISSING_VALUES)
+    columns = {
+        name: ["" if text is None or is_blank(text, words) else text for text in rows[name].to_pylist()]
+        for name in (rows.column_names if len(rows) else ())
+        if name
+    }
     for column in needed:
         if column not in columns:
             listed = ", ".join(columns) or "none with a row below the header"
@@ -105,7 +121,7 @@ def _field(column: str, reader: str, texts: Sequence[str], options: str = "") ->
         seen = f"{len(different):,} different: {_texts(different if len(different) <= CLASSES else different[:3])}"
     else:
         seen = f"from {min(values)} to {max(values)}"
-        bound = 10 ** len(f"{max(map(abs, values)):.0f}")
+        bound = min(10 ** len(f"{max(map(abs, values)):.0f}"), 2**63 - 1)
         if "low" not in options:
             options = f"low={0 if min(values) >= 0 else -bound:_}, high={bound:_}, {options}"
     what = f'"{_name(column)}", {_texts([column])}, {reader}, pa.{TYPES[reader]}(), {_text(column)}'

@@ -235,6 +235,9 @@ def test_the_contract_of_listings_has_no_problems() -> None:
     [
         (changed(fields=(*CONTRACT.fields, CONTRACT.fields[-2])), 'Two fields are called "breakfast"'),
         (changed(key="ids"), 'The key "ids" is not a field. Did you mean "id"?'),
+        (changed(name="My listings"), 'The name "My listings" must be of letters, digits'),
+        (with_field("beds", columns="beds"), 'beds: its raw columns are the text "beds". Write a tuple: ("beds",).'),
+        (with_field("beds", type="float32"), "beds: 'float32' is not an Arrow type"),
         (changed(target="prize"), 'The target "prize" is not a field. Did you mean "price"?'),
         (changed(key="accommodates"), 'The key "accommodates" has the type int16: it must be int64'),
         (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from nightprice.errors import UsageError
-from pipeline.cli.demo import BATCH_ROWS, demo, show
+from nightprice.errors import NightpriceError, UsageError
+from pipeline.cli.demo import BATCH_ROWS, demo, service, show
 from pipeline.datasets import open_dataset
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
 from registry.registry import Registry
@@ -106,3 +106,9 @@ def test_a_contract_without_a_generator_is_refused(tmp_path: Path) -> None:
         patched.syspath_prepend(tmp_path)
         with pytest.raises(UsageError, match='"listing-price" has no generator'):
             demo(tmp_path / "made", SMALL.override(contract="quiet_contract:QUIET"))
+
+
+def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
+    registry = Settings(registry=str(tmp_path / "models"))
+    with pytest.raises(NightpriceError, match="models"), service("nope@champion", registry) as ask:
+        ask({})

@@ -1,6 +1,8 @@
 """`nightprice init`: a table's header and first rows become a contract that works as it is."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,9 +101,28 @@ def test_a_field_has_what_its_column_holds() -> None:
     assert contract.example["year"] == 2015
 
 
+@pytest.mark.parametrize("encode", [gzip.compress, lambda text: text.decode().encode("utf-16")])
+def test_a_file_is_read_as_process_reads_it(encode: Callable[[bytes], bytes]) -> None:
+    table = TABLE.replace("no\n", "NA\n", 1).replace(",", ";").replace('"120;000 km"', '"120,000 km"')
+    Path("cars.csv").write_bytes(encode(table.encode()))
+
+    contract = written(f"init-{encode.__name__.strip('<>')}", "--target", "sold", "--key", "id")
+
+    assert contract.label == Classes(("no", "yes"))
+
+
+@pytest.mark.parametrize("name", ["json", "class", "2cars"])
+def test_a_name_that_is_none_of_a_module_is_refused(name: str) -> None:
+    result = call(name, "--from", "cars.csv", "--target", "sold", "--key", "id")
+
+    assert result.exit_code == 2
+    assert "can't be the name of a module here" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--target sold --key sold", '"sold" is both key and target'),
         (
             "--target prize --key id",
             'cars.csv has no column "prize". Did you mean "price"? Its columns: id, Body type,',
