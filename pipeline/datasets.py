@@ -65,5 +65,8 @@ def open_dataset(uri: str, contract: Contract) -> Dataset:
     address = parse_address(uri)
     published = open_published(address)
     if difference := contract.difference(published.manifest.get("contract")):
-        raise ContractError(f'"{address}" was processed {difference}. Process the source again.')
+        raise ContractError(
+            f'"{address}" was processed {difference}. Set NIGHTPRICE_CONTRACT to that one, if it was meant, '
+            "or process the source again."
+        )
     return Dataset(address, contract, published.manifest, published.accepted, published.rejected)
