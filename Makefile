@@ -13,7 +13,8 @@ install: .venv/installed  ## make the virtual environment .venv from the hashed 
 	@$(PYTHON) -m venv .venv
 	@# The lock names every dependency: no resolving, in which older releases of pip fetch what it does not name (extras).
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# compat: found by its path. A finder comes after a folder called nightprice, such as this clone seen from above.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 airflow: .venv-airflow/installed  ## make the virtual environment .venv-airflow for the tests of the schedule, from a hashed lock file of its own
