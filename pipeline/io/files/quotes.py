@@ -63,10 +63,27 @@ class WatchedStream(GuardedStream):
     def _starts_in(self, lines: bytes | memoryview) -> int:
         return _starting_with_number(lines, self._delimiter) if self._is_numbered else _filled(lines)
 
-    def has_rows(self, rows: int, invalid: Iterable[str]) -> bool:
-        """Whether the lines that begin as rows do are as many as `rows` good ones, and those `invalid` ones that do."""
+    def has_rows(self, rows: int, numbered: int, invalid: Iterable[str]) -> bool:
+        """Whether the lines that begin as rows do are as many as the good rows, of which so many are `numbered`, and
+        those `invalid` ones that begin so.
+        """
         lines = [text.partition("\n")[0].encode() + b"\n" for text in invalid]
-        return self._starts == rows + sum(map(self._starts_in, lines))
+        return self._starts == (numbered if self._is_numbered else rows) + sum(map(self._starts_in, lines))
+
+
+def count_numbered(column: pa.Array) -> int:
+    """How many texts, as binary, begin with a digit or are empty.
+
+    >>> count_numbered(pa.array([b"12", None, b"#REF!", b"5.4E+17"]))
+    3
+    """
+    if not len(column):
+        return 0
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    filled = ends[:-1][ends[1:] > ends[:-1]]
+    first = np.frombuffer(data, np.uint8)[filled] if len(filled) else filled
+    return len(column) - len(filled) + int(np.count_nonzero((first >= ord("0")) & (first <= ord("9"))))
 
 
 def _starting_with_number(lines: bytes | memoryview, delimiter: bytes) -> int:

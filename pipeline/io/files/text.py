@@ -12,7 +12,7 @@ import pyarrow.csv
 from pyarrow import fs
 
 from pipeline.io.files.kinds import TextKind, text_kind
-from pipeline.io.files.quotes import WatchedStream, check_quotes
+from pipeline.io.files.quotes import WatchedStream, check_quotes, count_numbered
 from pipeline.io.files.streams import BLOCK_BYTES, LONGEST_LINE, GuardedStream, lines_of
 from pipeline.io.stores import Columns, StoreError
 from transforms.clean import INVALID_ROW
@@ -58,7 +58,9 @@ def _csv_tables(
 ) -> Iterator[pa.Table]:
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
     with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(delimiter, lambda row: "skip")) as header:
+        first = header.schema.names[0]
         chosen = columns(header.schema.names, path)
+    read_columns = list(dict.fromkeys((*chosen, first)))
     invalid: list[str] = []
 
     def keep(row: pa.csv.InvalidRow) -> str:
@@ -66,20 +68,20 @@ def _csv_tables(
         return "skip"
 
     convert = pa.csv.ConvertOptions(
-        include_columns=chosen,
+        include_columns=read_columns,
         # Binary, not text: one byte that is not UTF-8 would fail the whole file.
-        column_types=dict.fromkeys(chosen, pa.binary()),
+        column_types=dict.fromkeys(read_columns, pa.binary()),
         strings_can_be_null=True,
         null_values=[""],
     )
-    rows = 0
+    rows = numbered = 0
     with WatchedStream(open_stream(), delimiter) as watched:
         source = pa.PythonFile(watched, "r")
         with pa.csv.open_csv(source, read, _parse(delimiter, keep), convert) as reader:
             for batch in reader:
-                rows += len(batch)
-                yield decoded(pa.Table.from_batches([batch]))
-    if not watched.has_rows(rows, invalid):
+                rows, numbered = rows + len(batch), numbered + count_numbered(batch[first])
+                yield decoded(pa.Table.from_batches([batch]).select(chosen))
+    if not watched.has_rows(rows, numbered, invalid):
         check_quotes(open_stream, path, delimiter)
     if invalid:
         yield _invalid_rows(invalid, chosen)

@@ -104,6 +104,15 @@ def test_a_good_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(read(tmp_path / "a.csv", [HEADER, *(row(number, notes='"a\nb"') for number in range(1, 9))])) == 8
 
 
+def test_rows_without_a_number_where_others_have_one_are_no_reason_to_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "check_quotes", lambda *_: pytest.fail("read again"))
+    odd = [row(2).replace("2,", value, 1) for value in ("#REF!,", ",", '"5.4E+17",', '"12",')]
+
+    assert len(read(tmp_path / "a.csv", [HEADER, row(1), *odd], "price")) == 5
+
+
 def test_a_reader_that_gives_up_leaves_the_next_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow reads ahead when it fails, here at a row of the wrong length that is not UTF-8."""
     monkeypatch.setattr(text_files, "BLOCK_BYTES", 4_096)
