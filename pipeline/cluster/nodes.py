@@ -47,7 +47,7 @@ def check_nodes(seconds: float = ANSWER_SECONDS) -> None:
 
 
 def broken_nodes(seconds: float = ANSWER_SECONDS) -> list[str]:
-    """The nodes that can't work, as in "on 10.0.0.7, 10.0.0.9 the disk is full (…)", by the checks of `check_nodes`."""
+    """The nodes that can't work, as in "on 10.0.0.7 the disk is full (…)", by the checks of `check_nodes`."""
     return _broken_nodes(_probe_nodes(seconds), seconds)
 
 

@@ -75,10 +75,10 @@ def train(
 
     `holdout_ids` names a file of keys that form the holdout; without, it is `settings.holdout_share` of the
     rows by a stable hash. `compare` is the reference of another model to evaluate on the same rows.
-    Returns {"model": "NAME@VERSION", "metrics": {…}, "rows": {…}, "comparison": […], "notes": […], "report": address}.
+    Returns {"model": "NAME@VERSION", "metrics": {…}, "rows": {…}, "comparison": […], "notes": […],
+    "report": address}.
     Raises UsageError for arguments that can't be, ContractError and TrainingError for data that no model can be
-    trained on,
-    ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
+    trained on, ResourcesError when the workers find no room within `settings.resource_wait_seconds`.
     """
     kind = find_estimator(estimator)
     if workers < 1:

@@ -1,4 +1,7 @@
-"""Cross-origin requests: which pages of other origins may call the service. https://fetch.spec.whatwg.org/#http-cors-protocol"""
+"""Cross-origin requests: which pages of other origins may call the service.
+
+https://fetch.spec.whatwg.org/#http-cors-protocol
+"""
 
 from collections.abc import Collection, Mapping
 

@@ -85,6 +85,6 @@ def _sqlite_path(address: Address) -> str:
     """
     if address.parts.netloc or not address.parts.path.strip("/"):
         raise AddressError(
-            f'"{address}" names no file. Write sqlite:///relative.db?table=… or sqlite:////absolute/path.db?table=….'
+            f'"{address}" names no file. Write sqlite:///relative.db?table=… or sqlite:////absolute.db?table=….'
         )
     return str(address.local)

@@ -154,7 +154,7 @@ def test_wrong_usage_is_said_before_anything_runs(data: str, registry: str, opti
     ("change", "problem"),
     [
         ({"label": CONTRACT.label.override(bins=(50.0, 60.0, 70.0)).as_json()}, "have different bins or labels"),
-        ({"vocabulary": {"neighbourhood": {"Kadıköy": 1}, "property_type": {}, "room_type": {}}}, "share no neighbour"),
+        ({"vocabulary": {"neighbourhood": {"Kadıköy": 1}, "property_type": {}, "room_type": {}}}, "share no"),
     ],
 )
 def test_a_model_that_means_something_else_is_not_set_beside(

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -42,9 +43,8 @@ def test_of_a_dictionary_only_what_rows_use_is_decoded(client: Client) -> None:
     numbers = pa.array(np.arange(90_000) % 50, pa.float32())
 
     for entries in (pa.nulls(90_000, pa.null()), numbers):
-        answer, peak = with_peak(
-            lambda entries=entries: client.arrow(stream_of({"beds": dictionary(entries, 3, pa.int32())}))  # type: ignore[misc]
-        )
+        body = stream_of({"beds": dictionary(entries, 3, pa.int32())})
+        answer, peak = with_peak(partial(client.arrow, body))
         assert answer.status_code == 200
         # Each as a number of Python would be 24 bytes, with its place 32.
         assert peak < 4 * MIB
@@ -206,7 +206,7 @@ def test_problems_of_a_batch_have_a_budget(make_client: Callable[..., Client]) -
     unknown = {f"f{number}": 1 for number in range(64)}
     batches: list[list[dict[str, int]]] = [[unknown] * 4_000, [{}] * 20_000]
     for records in batches:
-        answer, peak = with_peak(lambda records=records: narrow.post("/v1/predict/batch", {"listings": records}))  # type: ignore[misc]
+        answer, peak = with_peak(partial(narrow.post, "/v1/predict/batch", {"listings": records}))
 
         assert code_of(answer) == (413, "too_many_problems")
         assert len(answer.content) < 1_000
