@@ -7,10 +7,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 # pydantic can't read that of `typing` before Python 3.12.
 from typing_extensions import TypedDict
 
+from nightprice.defaults import NAME_PATTERN
 from nightprice.errors import ContractError
 from nightprice.plain_json import parse_json
 from registry.manifest import CheckedContractRef, Count, LabelJson, first_problem
-from registry.references import NAME_PATTERN
 from transforms.contract import ContractRef
 
 

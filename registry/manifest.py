@@ -15,8 +15,9 @@ from pydantic import (
 # pydantic can't read that of `typing` before Python 3.12.
 from typing_extensions import TypedDict
 
+from nightprice.defaults import NAME_PATTERN
 from nightprice.errors import first_line
-from registry.references import NAME_PATTERN, VERSION_PATTERN
+from registry.references import VERSION_PATTERN
 from transforms.contract import ContractRef
 
 

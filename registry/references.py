@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from nightprice.defaults import DEFAULT_CONTRACT_NAME
+from nightprice.defaults import DEFAULT_CONTRACT_NAME, NAME_PATTERN
 from registry import CHAMPION
 from registry.errors import RegistryUsageError
 
@@ -11,7 +11,6 @@ LATEST = "latest"
 """The selector of the newest version. It is not an alias: nobody sets it."""
 
 # A version starts with a digit and an alias with a letter: a reference can't be read in two ways.
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 VERSION_PATTERN = r"[0-9][A-Za-z0-9._-]*"
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)

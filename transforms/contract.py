@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
+from nightprice.defaults import NAME_PATTERN
 from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_columns
 from nightprice.hashing import text_key
 
@@ -465,13 +466,9 @@ _RESERVED_FIELDS = {"rejected", "warnings"}
 _RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
 
 
-# It is a folder of the registry, and part of addresses.
-_CONTRACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 def _problems(contract: Contract) -> Iterator[str]:
     names = [item.name for item in contract.fields]
-    if not _CONTRACT_NAME.fullmatch(contract.name):
+    if not re.fullmatch(NAME_PATTERN, contract.name):
         yield f'The name "{contract.name}" must be of letters, digits, ".", "_" and "-", as in "late-flights".'
     wrong_types = list(_type_problems(contract))
     if wrong_types:
