@@ -34,7 +34,7 @@ check: install  ## the inner loop, under a minute: style, types, and the tests t
 	@$(MAKE) --no-print-directory -j2 lint fast-tests
 
 fast-tests: install
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(BIN)/python -m pytest -m "not slow" -q --numprocesses 2
 
 test: lint  ## style, types, and every test (NIGHTPRICE_TEST_DATA=DIR adds those on real listings)
 	@$(BIN)/python -m pytest

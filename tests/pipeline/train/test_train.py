@@ -132,6 +132,7 @@ def file(registry: str, result: dict[str, Any], name: str) -> bytes:
     return (load(registry, result).folder / name).read_bytes()
 
 
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -370,10 +370,10 @@ def test_a_small_body_that_grows_is_refused(make_client: Callable[..., Client]) 
         ("gzip, gzip", b"{}", 415),
         ("gzip", b"{}", 400),
         ("gzip", b"", 400),
-        ("gzip", gzip.compress(b"{}")[:-1], 400),
-        ("gzip", gzip.compress(b"{}") * 2, 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-1], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0) * 2, 400),
         ("deflate", b"\xff\xff", 400),
-        ("deflate", gzip.compress(b"{}"), 400),
+        ("deflate", gzip.compress(b"{}", mtime=0), 400),
     ],
 )
 def test_another_or_broken_compression_is_named(client: Client, coding: str, content: bytes, status: int) -> None:
