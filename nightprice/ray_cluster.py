@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nightprice.errors import NightpriceError, UsageError, first_line
+from nightprice.signals import held
 
 # The name of a socket has at most 107 characters, of which Ray uses
 # /ray/session_2026-11-23_13-45-00_123456_1234567/sockets/plasma_store.
@@ -32,8 +34,12 @@ def connect(**local: Any) -> None:
 
     place = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
     try:
-        with _held_back_stderr():
+        # Interrupted halfway, Ray's core ends in a segmentation fault at the exit of the process.
+        with held(signal.SIGINT), _held_back_stderr():
             ray.init(**place, log_to_driver=False, logging_level=logging.WARNING)
+    except KeyboardInterrupt:
+        disconnect(keep_logs=False)
+        raise
     except Exception as error:  # Ray's errors have no common base but Exception
         raise NightpriceError(_not_started(address, first_line(error))) from error
 

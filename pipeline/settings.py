@@ -128,11 +128,6 @@ class Settings(LayeredSettings):
         DEFAULT_REGISTRY, min_length=1, description="Registry of models: a folder, s3://, gs:// or abfs://."
     )
     cache_dir: Path = Field(DEFAULT_CACHE_DIR, description="Downloads, and models fetched from a registry.")
-    training_storage: str | None = Field(
-        None,
-        description="Where workers hand over what they trained: a folder or bucket that all nodes reach. "
-        "None: a temporary folder.",
-    )
     training_cpus: float | None = Field(
         None,
         gt=0,

@@ -54,12 +54,9 @@ def check_model(ref: str, settings: "Settings") -> None:
 
 
 def check_training(settings: "Settings", holdout_ids: str | None) -> None:
-    """Raise UsageError for a registry or a storage that is lost with this job, or a file of ids that can't be read."""
+    """Raise UsageError for a registry that is lost with this job, or a file of ids that can't be read."""
     from pipeline.split import read_split
     from registry.registry import Registry
 
-    if settings.training_storage:
-        storage = parse_address(settings.training_storage)
-        check_outlives_job(storage.local, storage.display)
     read_split(holdout_ids, settings.holdout_share)
     Registry(settings.registry, settings.cache_dir).check_writable()

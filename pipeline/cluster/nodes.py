@@ -28,6 +28,11 @@ class NodeError(NightpriceError):
     """A node can't run what Ray would place there; the message says which one and what was found."""
 
 
+def drivers_node() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on the node of the driver, where Ray Train's controller is too: without it, a run is over."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def check_nodes(seconds: float = ANSWER_SECONDS) -> None:
     """Run a task on every node with CPUs. Raises NodeError if one crashes, does not end within `seconds`, or finds
     the disk full.

@@ -1,6 +1,7 @@
 """The default estimator: gradient boosted trees, every worker streaming its share of the rows into XGBoost."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import ray.train
 import xgboost
-from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
+from ray.train.xgboost import XGBoostTrainer
 
+from nightprice.signals import held
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import check_rows, read_batches
-from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
+from pipeline.train.estimator import Estimator, Trained, TrainingRun, run_workers, threads
 from pipeline.train.onnx_export import to_onnx
 from pipeline.train.spool import Spool
 from pipeline.train.statistics import TrainingError
@@ -21,8 +23,6 @@ from registry.trees import TREES, TreeArrays
 from transforms.contract import Contract
 from transforms.encode import Matrix
 
-# In the checkpoints of Ray Train only.
-_BOOSTER_FILE = "booster.ubj"
 # Metrics reach Ray Train's dashboard every so many rounds: each report is a barrier between the workers.
 _REPORT_ROUNDS = 25
 
@@ -34,22 +34,20 @@ class XGBoost(Estimator):
         return settings.xgboost.validation_share
 
     def fit(self, run: TrainingRun) -> Trained:
-        trainer = XGBoostTrainer(
-            train_worker,
-            train_loop_config={
-                "parameters": parameters(run.settings, len(run.labels)),
-                "rounds": run.settings.xgboost.rounds,
-                "patience": run.settings.xgboost.early_stopping_rounds,
-                "max_bin": run.settings.xgboost.max_bin,
-                "threads": run.threads,
-                "weights": class_weights(run.counts, run.settings.xgboost.class_balance),
-                "rows": sum(run.counts),
-                "features": len(run.contract.features),
-                "heartbeats": run.watchdog.heartbeats,
-            },
-            **run.trainer_options(split_rows=True),
-        )
-        booster = RayTrainReportCallback.get_model(fit(trainer, run.watchdog), _BOOSTER_FILE)
+        config = {
+            "parameters": parameters(run.settings, len(run.labels)),
+            "rounds": run.settings.xgboost.rounds,
+            "patience": run.settings.xgboost.early_stopping_rounds,
+            "max_bin": run.settings.xgboost.max_bin,
+            "threads": run.threads,
+            "weights": class_weights(run.counts, run.settings.xgboost.class_balance),
+            "rows": sum(run.counts),
+            "features": len(run.contract.features),
+            "heartbeats": run.watchdog.heartbeats,
+        }
+        # All workers boost the same trees.
+        model = run_workers(run, train_worker, config, split_rows=True, trainer=XGBoostTrainer)[0]
+        booster = xgboost.Booster(model_file=bytearray(model))
         return trained(booster, run.sample, len(run.labels), run.contract)
 
 
@@ -85,8 +83,8 @@ def class_weights(counts: list[int], balance: float) -> list[float]:
     return [(mean / max(count, 1)) ** balance for count in counts]
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """What every Ray Train worker runs: spool its shard, boost together, report the booster."""
+def train_worker(config: dict[str, Any]) -> bytearray:
+    """What every Ray Train worker runs: spool its shard, boost together, return the booster, in XGBoost's format."""
     training, validation = Spool(config["features"]), Spool(config["features"])
     for batch in with_heartbeats(read_batches(ray.train.get_dataset_shard("train")), config["heartbeats"]):
         training.append(batch.features[~batch.validation], batch.labels[~batch.validation])
@@ -101,19 +99,19 @@ def train_worker(config: dict[str, Any]) -> None:
         "max_bin": config["max_bin"],
         "nthread": threads(config["threads"]),
     }
-    matrix = quantile_matrix(training, **options)
-    xgboost.train(
+    # XGBoost takes what Python raises for a signal in an iterator for the end of its rows.
+    with held(signal.SIGINT, signal.SIGTERM):
+        matrix = quantile_matrix(training, **options)
+        held_out = quantile_matrix(validation, **options, ref=matrix)
+    booster = xgboost.train(
         {**config["parameters"], "nthread": options["nthread"]},
         matrix,
         num_boost_round=config["rounds"],
-        evals=[(quantile_matrix(validation, **options, ref=matrix), "validation")],
-        callbacks=[
-            # The callbacks run in this order: the best rounds are cut out first, then reported.
-            xgboost.callback.EarlyStopping(config["patience"], save_best=True),
-            _Report(filename=_BOOSTER_FILE),
-        ],
+        evals=[(held_out, "validation")],
+        callbacks=[xgboost.callback.EarlyStopping(rounds=config["patience"], save_best=True), _Report()],
         verbose_eval=False,
     )
+    return booster.save_raw()
 
 
 def _total(rows: int) -> int:
@@ -121,12 +119,12 @@ def _total(rows: int) -> int:
     return int(xgboost.collective.allreduce(np.array([rows]), xgboost.collective.Op.SUM)[0])
 
 
-class _Report(RayTrainReportCallback):
-    """Ray's callback, which reports the validation loss, every few rounds instead of every round."""
+class _Report(xgboost.callback.TrainingCallback):
+    """Reports the validation loss to Ray Train, every few rounds."""
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
         if epoch % _REPORT_ROUNDS == 0:
-            super().after_iteration(model, epoch, evals_log)
+            ray.train.report({"round": epoch, "validation_loss": evals_log["validation"]["mlogloss"][-1]})
         return False
 
 

@@ -1,20 +1,25 @@
 """What an estimator is: something that fits encoded rows on Ray Train and comes back as ONNX."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import ray.data
+import ray.train
 from ray.data import ExecutionOptions
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.train import Checkpoint, DataConfig, RunConfig, ScalingConfig
+from ray.train import DataConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from nightprice.machine import process_cpus
+from pipeline.cluster.nodes import drivers_node
+from pipeline.cluster.resources import can_grow
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import padded
 from pipeline.train.statistics import TrainingError
@@ -29,6 +34,7 @@ _MAX_PREEMPTIONS = 10
 # Of a new start that finds no room, each of 60 s (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S); without a limit, Ray tries
 # for ever.
 _MAX_STARTS = 5
+_UNCHANGED = "Nothing was published."
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class TrainingRun:
     settings: Settings
     name: str
     """Of the run, as Ray's dashboard shows it."""
-    storage: str
-    """A folder or bucket that driver and workers all reach."""
+    scratch: str
+    """A folder of the driver's machine, for Ray Train's notes about the run."""
     watchdog: Watchdog
 
     @property
@@ -60,25 +66,6 @@ class TrainingRun:
     def threads(self) -> int:
         """Threads of each worker: reading is over when they start, so they may use every CPU of a small cluster."""
         return max(1, int(self.settings.training_cpus or _cluster_cpus() / self.workers))
-
-    def trainer_options(self, *, split_rows: bool) -> dict[str, Any]:
-        """The arguments that all Ray Train trainers take; `split_rows`: each worker gets its share, else all rows."""
-        # Row sampling follows the order of rows: without this, equal runs would differ.
-        options = ExecutionOptions(preserve_order=True)
-        failures = FailureConfig(
-            max_failures=_MAX_FAILURES,
-            max_preemption_failures=_MAX_PREEMPTIONS,
-            controller_failure_limit=_MAX_STARTS - 1,
-        )
-        rows = self.rows
-        if split_rows:
-            rows = padded(rows, sum(self.counts), len(self.contract.features), self.workers)
-        return {
-            "datasets": {"train": rows},
-            "dataset_config": DataConfig("all" if split_rows else [], execution_options=options),
-            "scaling_config": ScalingConfig(num_workers=self.workers, resources_per_worker={"CPU": self.cpus}),
-            "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=failures),
-        }
 
 
 def worker_cpus(workers: int, settings: Settings) -> float:
@@ -102,26 +89,86 @@ def threads(requested: int) -> int:
     return min(requested, process_cpus())
 
 
-def fit(trainer: Any, watchdog: Watchdog) -> Checkpoint:
-    """Run a Ray Train trainer and return what it reported last.
+Worker = Callable[[dict[str, Any]], Any]
+"""What each worker runs, given a configuration; `ray.train.get_dataset_shard("train")` are its rows."""
+
+
+def run_workers(
+    run: TrainingRun,
+    worker: Worker,
+    config: dict[str, Any],
+    *,
+    split_rows: bool,
+    trainer: type[Any] = DataParallelTrainer,
+) -> list[Any]:
+    """Run a function on all workers of a run and return what it returned on each; `split_rows`: each worker gets its
+    share of the rows, else all of them.
+
+    One worker on a machine of its own is this process: Ray Train's controller and worker would take longer to start
+    than most models to train.
 
     Raises TrainingError with the first worker's error when the run failed for good, or stood still for longer than
     the watchdog allows.
     """
+    # Row sampling follows the order of rows: without this, equal runs would differ.
+    order = ExecutionOptions(preserve_order=True)
+    rows = run.rows
+    if split_rows:
+        rows = padded(rows, sum(run.counts), len(run.contract.features), run.workers)
+    rows.context.execution_options = order
+    datasets = {"train": rows}
+    if run.workers == 1 and not can_grow():
+        here = trainer(worker, train_loop_config=config, datasets=datasets, scaling_config=ScalingConfig(num_workers=0))
+        return [_fit(here).return_value]
+    actor: Any = ray.remote(num_cpus=0)(_Results)
+    results = actor.options(scheduling_strategy=drivers_node()).remote()
+    failures = FailureConfig(
+        max_failures=_MAX_FAILURES,
+        max_preemption_failures=_MAX_PREEMPTIONS,
+        controller_failure_limit=_MAX_STARTS - 1,
+    )
+    apart = trainer(
+        _hand_over,
+        train_loop_config={"worker": worker, "config": config, "results": results},
+        datasets=datasets,
+        dataset_config=DataConfig("all" if split_rows else [], execution_options=order),
+        scaling_config=ScalingConfig(num_workers=run.workers, resources_per_worker={"CPU": run.cpus}),
+        run_config=RunConfig(name=run.name, storage_path=run.scratch, failure_config=failures),
+    )
+    run.watchdog.run(partial(_fit, apart))
+    return list(ray.get(results.all.remote()))
+
+
+class _Results:
+    """What the workers returned, by rank; an actor, since Ray Train hands over what the first one returned alone."""
+
+    def __init__(self) -> None:
+        self._results: dict[int, Any] = {}
+
+    def add(self, rank: int, result: Any) -> None:
+        self._results[rank] = result
+
+    def all(self) -> list[Any]:
+        return [self._results[rank] for rank in sorted(self._results)]
+
+
+def _hand_over(config: dict[str, Any]) -> None:
+    result = config["worker"](config["config"])
+    ray.get(config["results"].add.remote(ray.train.get_context().get_world_rank(), result))
+
+
+def _fit(trainer: Any) -> Any:
     try:
-        checkpoint: Checkpoint | None = watchdog.run(trainer.fit).checkpoint
+        return trainer.fit()
     except WorkerGroupError as error:
         rank, cause = min(error.worker_failures.items())
-        raise TrainingError(
-            f"Training failed on worker {rank}: {_what_happened(cause)} Nothing was published."
-        ) from error
+        raise TrainingError(f"Training failed on worker {rank}: {_what_happened(cause)} {_UNCHANGED}") from error
     except TrainingFailedError as error:
         raise TrainingError(
-            f"Training could not start again: {_first_sentence(error)}. {what_is_wrong()} Nothing was published."
+            f"Training could not start again: {_first_sentence(error)}. {what_is_wrong()} {_UNCHANGED}"
         ) from error
-    if checkpoint is None:
-        raise TrainingError("Training ended without a model. Nothing was published; look at the workers' logs.")
-    return checkpoint
+    except Exception as error:
+        raise TrainingError(f"Training failed: {_what_happened(error)} {_UNCHANGED}") from error
 
 
 def _first_sentence(error: Exception) -> str:

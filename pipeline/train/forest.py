@@ -1,22 +1,17 @@
 """The baseline: the notebook's random forest on the contract's baseline features, its trees divided among workers."""
 
-import io
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import ray.train
-from ray.train import Checkpoint
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.settings import ForestSettings
 from pipeline.train.encoded_rows import check_rows, read_batches
-from pipeline.train.estimator import Estimator, Trained, TrainingRun, fit, threads
+from pipeline.train.estimator import Estimator, Trained, TrainingRun, run_workers, threads
 from pipeline.train.onnx_export import to_onnx
 from pipeline.train.watchdog import with_heartbeats
 from registry.trees import TreeArrays
@@ -30,23 +25,18 @@ class RandomForest(Estimator):
     """scikit-learn's random forest, tree by tree: every tree depends on its seed alone, not on who grows it."""
 
     def fit(self, run: TrainingRun) -> Trained:
-        trainer = DataParallelTrainer(
-            train_worker,
-            train_loop_config={
-                "seeds": tree_seeds(run.settings.seed, run.settings.random_forest.trees).tolist(),
-                "forest": run.settings.random_forest.model_dump(),
-                "columns": baseline_columns(run.contract),
-                "categories": len(run.labels),
-                "sample": run.sample,
-                "threads": run.threads,
-                "rows": sum(run.counts),
-                "heartbeats": run.watchdog.heartbeats,
-            },
-            **run.trainer_options(split_rows=False),
-        )
-        with fit(trainer, run.watchdog).as_directory() as folder:
-            grown = [_load(Path(folder, f"trees-{rank}.npz")) for rank in range(run.workers)]
-            return merged(grown, len(run.labels), run.contract)
+        config = {
+            "seeds": tree_seeds(run.settings.seed, run.settings.random_forest.trees).tolist(),
+            "forest": run.settings.random_forest.model_dump(),
+            "columns": baseline_columns(run.contract),
+            "categories": len(run.labels),
+            "sample": run.sample,
+            "threads": run.threads,
+            "rows": sum(run.counts),
+            "heartbeats": run.watchdog.heartbeats,
+        }
+        grown = run_workers(run, train_worker, config, split_rows=False)
+        return merged(grown, len(run.labels), run.contract)
 
 
 def baseline_columns(contract: Contract) -> list[int]:
@@ -60,8 +50,8 @@ def tree_seeds(seed: int, trees: int) -> npt.NDArray[np.int64]:
     return np.array([random.randint(np.iinfo(np.int32).max) for _ in range(trees)], np.int64)
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """What every Ray Train worker runs: read all rows, grow its trees, report them.
+def train_worker(config: dict[str, Any]) -> Arrays:
+    """What every Ray Train worker runs: read all rows, grow its trees, return them.
 
     Every worker needs all rows, but few columns: with five features about 30 bytes a row.
     """
@@ -70,10 +60,7 @@ def train_worker(config: dict[str, Any]) -> None:
     features, labels = _rows_in_order(config["columns"], config["heartbeats"])
     check_rows(len(labels), config["rows"])
     numbers = range(rank, len(config["seeds"]), workers)
-    grown = grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, f"trees-{rank}.npz").write_bytes(_saved(grown))
-        ray.train.report({"trees": len(numbers)}, checkpoint=Checkpoint.from_directory(folder))
+    return grow(features, labels, {number: config["seeds"][number] for number in numbers}, config)
 
 
 def _rows_in_order(columns: list[int], heartbeats: Any) -> tuple[Matrix, npt.NDArray[np.int8]]:
@@ -180,14 +167,3 @@ def merged(parts: list[Arrays], categories: int, contract: Contract) -> Trained:
         | dict(zip(contract.baseline_features, (importance / max(importance.sum(), 1e-12)).tolist(), strict=True)),
         facts={"trees": trees, "nodes": len(order)},
     )
-
-
-def _saved(arrays: Arrays) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _load(file: Path) -> Arrays:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)

@@ -10,11 +10,9 @@ from typing import Any
 
 import ray
 
-from nightprice.address import parse_address
 from nightprice.errors import UsageError
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import on_ray
-from pipeline.cluster.shared_folder import check_sink
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.evaluation.evaluate import compared, evaluate_dataset, require_targets
 from pipeline.evaluation.report import render_report
@@ -184,24 +182,9 @@ def _training_run(run: _Run, kind: Estimator, sample: Matrix, scratch: Path) -> 
         workers=run.workers,
         settings=settings,
         name=f"{run.name}-{run.version}-{run.estimator}",
-        storage=_storage(settings, scratch),
+        scratch=str(scratch / "ray"),
         watchdog=Watchdog.over(run.workers, settings.resource_wait_seconds),
     )
-
-
-def _storage(settings: Settings, scratch: Path) -> str:
-    """Where workers leave what they trained."""
-    if settings.training_storage:
-        check_sink(parse_address(settings.training_storage))
-        return settings.training_storage
-    here = ray.get_runtime_context().get_node_id()
-    if any(node["NodeID"] != here for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")):
-        raise UsageError(
-            "This cluster has workers on other nodes, and no folder is known that they share with this one. Set "
-            "training_storage to a folder "
-            "or bucket that all of them reach, as in NIGHTPRICE_TRAINING_STORAGE=s3://bucket/training."
-        )
-    return str(scratch / "ray")
 
 
 def _manifest(run: _Run, trained: Trained, seconds: float) -> dict[str, Any]:

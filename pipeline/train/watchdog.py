@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 import ray
 import ray.train
 from ray.exceptions import GetTimeoutError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster.nodes import broken_nodes
+from pipeline.cluster.nodes import broken_nodes, drivers_node
 from pipeline.cluster.resources import can_grow, describe_cluster
 from pipeline.train.statistics import TrainingError
 
@@ -51,10 +50,8 @@ class Watchdog:
         """Over a run that begins now."""
         if not can_grow():
             return cls(seconds, None)
-        # On the driver's node, where Ray Train's controller is too: without that node the run is over anyway.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Heartbeats)
-        return cls(seconds, actor.options(scheduling_strategy=here).remote(workers))
+        return cls(seconds, actor.options(scheduling_strategy=drivers_node()).remote(workers))
 
     def run(self, work: Callable[[], T]) -> T:
         """Do the work in a thread and return its result. Raises TrainingError once a worker was silent for too long.

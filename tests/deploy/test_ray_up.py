@@ -152,7 +152,6 @@ def test_the_pipeline_runs_as_jobs_and_the_service_answers_at_the_nodes(operator
     few = {
         "NIGHTPRICE_XGBOOST__ROUNDS": "5",
         "NIGHTPRICE_REGISTRY": "/mnt/models",
-        "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
     }
     submit = (BIN / "python", "deploy/submit.py")
 

@@ -11,7 +11,8 @@ def spools(proc: Path = Path("/proc")) -> set[Path]:
     found: set[Path] = set()
     for command in proc.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ended meanwhile
-            if b"RayTrainWorker" in command.read_bytes():
+            # One worker on a machine of its own is the command itself.
+            if re.search(rb"RayTrainWorker|\0train\0", command.read_bytes()):
                 links = [
                     link
                     for link in (command.parent / "fd").iterdir()

@@ -18,6 +18,7 @@ from pipeline.io.stores import Columns, StoreError
 from transforms.clean import INVALID_ROW
 
 LINES = 8_192
+HEADER_BYTES = 2**18
 # What is kept of a line that is too long.
 INVALID_CHARACTERS = 200
 
@@ -56,10 +57,8 @@ def read_csv(filesystem: fs.FileSystem, path: str, columns: Columns) -> Iterator
 def _csv_tables(
     open_stream: Callable[[], pa.NativeFile], path: str, columns: Columns, delimiter: str
 ) -> Iterator[pa.Table]:
-    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
-    with open_stream() as stream, pa.csv.open_csv(stream, read, _parse(delimiter, lambda row: "skip")) as header:
-        first = header.schema.names[0]
-        chosen = columns(header.schema.names, path)
+    names = _header(open_stream, delimiter)
+    first, chosen = names[0], columns(names, path)
     read_columns = list(dict.fromkeys((*chosen, first)))
     invalid: list[str] = []
 
@@ -77,7 +76,7 @@ def _csv_tables(
     rows = numbered = 0
     with WatchedStream(open_stream(), delimiter) as watched:
         source = pa.PythonFile(watched, "r")
-        with pa.csv.open_csv(source, read, _parse(delimiter, keep), convert) as reader:
+        with pa.csv.open_csv(source, _blocks(BLOCK_BYTES), _parse(delimiter, keep), convert) as reader:
             for batch in reader:
                 rows, numbered = rows + len(batch), numbered + count_numbered(batch[first])
                 yield decoded(pa.Table.from_batches([batch]).select(chosen))
@@ -85,6 +84,24 @@ def _csv_tables(
         check_quotes(open_stream, path, delimiter)
     if invalid:
         yield _invalid_rows(invalid, chosen)
+
+
+def _header(open_stream: Callable[[], pa.NativeFile], delimiter: str, block: int = HEADER_BYTES) -> list[str]:
+    """The names of the columns. Arrow parses the whole block that it finds them in: a small one, if a row fits."""
+    try:
+        with (
+            open_stream() as stream,
+            pa.csv.open_csv(stream, _blocks(block), _parse(delimiter, lambda row: "skip")) as reader,
+        ):
+            return list(reader.schema.names)
+    except pa.ArrowInvalid as error:
+        if "straddling" in str(error) and block < BLOCK_BYTES:
+            return _header(open_stream, delimiter, BLOCK_BYTES)
+        raise
+
+
+def _blocks(size: int) -> pa.csv.ReadOptions:
+    return pa.csv.ReadOptions(block_size=size, use_threads=False)
 
 
 def _parse(delimiter: str, handler: Any) -> pa.csv.ParseOptions:

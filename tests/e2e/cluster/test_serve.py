@@ -20,6 +20,7 @@ from tests.support.cluster.ray_cluster import (
     kill,
     raw_listings,
 )
+from tests.support.spools import spools
 from tests.support.tiny_model import FIRST, NAME, SECOND, tiny_artifact
 from tests.support.waiting import until
 from transforms.listings import CONTRACT
@@ -214,11 +215,12 @@ def test_a_registry_that_falls_silent_while_a_model_is_published_holds_no_half_o
     """
     raw_listings(cluster.shared / "few", 3_000, 2)
     cluster.must("process", "--source", "/mnt/few", "--sink", "/mnt/few-dataset")
-    settings = {"NIGHTPRICE_TRAINING_STORAGE": "/mnt/training-few", "NIGHTPRICE_XGBOOST__ROUNDS": "5"}
+    settings = {"NIGHTPRICE_XGBOOST__ROUNDS": "5"}
     train = ("train", "--data", "/mnt/few-dataset", "--registry", registry)
+    before = spools()
     run = cluster.start(*train, **settings)
-    # The workers hand over what they trained: publishing comes next.
-    until(lambda: list((cluster.shared / "training-few").glob("*/checkpoint_*")), run)
+    # The workers have their rows: publishing comes next.
+    until(lambda: spools() - before, run)
     mode.write_text("silent")
     done = finish(run)
     mode.write_text("open")

@@ -67,7 +67,7 @@ def test_a_full_disk_of_a_node_is_one_sentence_and_nothing_is_started(cluster: C
     sink, victim = cluster.shared / "beside-full", cluster.workers[-1]
     process = ("process", "--source", "/mnt/stored", "--sink", "/mnt/beside-full")
     train = ("train", "--data", "/mnt/beside-full", "--registry", "/mnt/models-full")
-    settings = {"NIGHTPRICE_TRAINING_STORAGE": "/mnt/training-full", "NIGHTPRICE_XGBOOST__ROUNDS": "5"}
+    settings = {"NIGHTPRICE_XGBOOST__ROUNDS": "5"}
     before = cluster.must(*process)
 
     with full_disk(victim):

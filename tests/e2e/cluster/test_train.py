@@ -18,7 +18,6 @@ from tests.support.waiting import until
 # A worker wants more than half of a node: two of them never share one.
 APART = {
     "NIGHTPRICE_TRAINING_CPUS": "1.5",
-    "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
     "NIGHTPRICE_REGISTRY": "/mnt/models",
 }
 # So many that the run is still going on whenever it is looked at.
@@ -158,7 +157,6 @@ def test_a_run_that_finds_no_room_says_what_it_wants_and_what_is_there(
     cluster.restore(3)
     wait = {
         "NIGHTPRICE_RESOURCE_WAIT_SECONDS": "6",
-        "NIGHTPRICE_TRAINING_STORAGE": "/mnt/training",
         "NIGHTPRICE_REGISTRY": "/mnt/models",
     }
 

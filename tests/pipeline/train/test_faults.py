@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from pipeline.settings import Settings
 from pipeline.train import boosting
@@ -32,6 +33,8 @@ def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(boosting, "train_worker", die)
+    # As in a cluster, where workers are processes of their own.
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     data = write_dataset(tmp_path / "data", accepted_listings(500))
     with pytest.raises(TrainingError) as error:
         train(data, registry=str(tmp_path / "registry"), settings=Settings())
@@ -45,14 +48,19 @@ def test_a_worker_that_always_dies_is_started_three_times_and_then_an_error(
     assert not (tmp_path / "registry").exists()
 
 
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("during", ["Starting Ray", "Training xgboost"])
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path, during: str) -> None:
+    """Promise: the start of Ray is not interrupted halfway, which ended in a segmentation fault."""
     data = write_dataset(tmp_path / "data", accepted_listings(500))
     endless = {"NIGHTPRICE_XGBOOST__ROUNDS": "1000000", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "1000000"}
     line = [sys.executable, "-m", "pipeline", "train", "--data", data, "--registry", str(tmp_path / "registry")]
 
-    before = spools()
     with subprocess.Popen(line, env=os.environ | endless, stderr=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stderr
+            assert any(line.startswith(during) for line in process.stderr)
+            before = spools()
+            # Both phases write files without names: what Ray says at its start, and the rows that are trained on.
             until(lambda: spools() - before or process.poll() is not None)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
