@@ -83,6 +83,7 @@ def attack(url: str, pid: int | None, options: argparse.Namespace) -> dict[str, 
         "mutated": map(mutated, range(options.seed, options.seed + options.requests)),
     }
     seen: dict[str, Seen] = {}
+    send_documented(url, 1)  # idle is a service that has answered at every route
     with Caller(url) as caller, Memory(pid) as memory:
         for kind, requests in kinds.items():
             seen[kind] = send_all(url, requests)

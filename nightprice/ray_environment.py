@@ -30,6 +30,9 @@ SERVE = {
     # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never
     # does.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+    # glibc: the memory of a large body or answer goes back to the system. By default it keeps blocks of up to 32 MiB.
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
 }
 # Ray's own ports, metrics included, open to this machine only. The variable is documented for Windows and macOS, where
 # this is the default.

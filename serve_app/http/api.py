@@ -346,6 +346,8 @@ class Api:
             allowance.stop()
             working.cancel()
             hanging_up.cancel()
+            # An error refers to this frame: referred to from here, it would keep the request until the next collection.
+            del working, submitted
 
     def _done(self, working: Future[Any]) -> None:
         """Not when its request ends: a thread continues after a timeout."""

@@ -1,6 +1,7 @@
 """Small requests that stand for much work: refused, or answered, at a cost that their size explains."""
 
 import asyncio
+import gc
 import gzip
 import json
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from serve_app.errors import RequestError
 from serve_app.http.api import MAX_INLINE_VALUES, Api
 from serve_app.model.allowance import Allowance
 from serve_app.model.record import MAX_LIST_ITEMS
@@ -37,6 +39,21 @@ def test_a_declared_dictionary_is_not_made(client: Client) -> None:
 
         assert code_of(answer) == (413, "too_many_values")
         assert peak < 8 * len(body) + 10 * MIB
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain"])
+def test_a_refused_request_is_not_kept_until_garbage_is_collected(client: Client, path: str) -> None:
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        answer = client.post(path, {**EXAMPLE, "room_type": "x" * 100_000})
+        gc.collect()
+        kept = [found for found in gc.garbage if isinstance(found, RequestError)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+    assert (answer.status_code, kept) == (422, [])
 
 
 def test_of_a_dictionary_only_what_rows_use_is_decoded(client: Client) -> None:
