@@ -22,6 +22,7 @@ import pyarrow as pa
 from nightprice.defaults import NAME_PATTERN
 from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_columns
 from nightprice.hashing import text_key
+from transforms import readers
 
 MISSING = "missing"
 UNPARSEABLE = "unparseable"
@@ -562,6 +563,8 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         yield f"{item.name}: set low and high, within what an {item.type} holds: {-limit} to {limit - 1}."
     if not item.columns:
         yield f"{item.name}: no raw column is named."
+    if item.read is readers.text and not item.is_text:
+        yield f"{item.name}: the rule `text` reads a text, but the type is {item.type}. Use `number` or `integer`."
     if item.from_list:
         if not pa.types.is_boolean(item.type):
             yield f"{item.name}: a field that is read from a list must be of type bool."
@@ -608,10 +611,13 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
     except NightpriceError:
         raise
     except Exception as error:  # the module is a user's own, and may raise anything
-        raise UsageError(
-            f'The contract "{reference}" can\'t be loaded: {first_line(error)}. '
-            "Set it to MODULE:NAME, as in transforms.listings:CONTRACT."
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            fix = "Start the command in the folder of the module, or put that folder on PYTHONPATH."
+        elif module in sys.modules or not name:
+            fix = "Set it to MODULE:NAME, as in transforms.listings:CONTRACT."
+        else:
+            fix = "Correct the module."
+        raise UsageError(f'The contract "{reference}" can\'t be loaded: {first_line(error)}. {fix}') from error
     if not isinstance(contract, Contract):
         raise UsageError(f'The contract "{reference}" is a {type(contract).__name__}. Set it to an object of Contract.')
     if check and (problems := contract.problems()):

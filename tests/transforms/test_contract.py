@@ -263,6 +263,7 @@ def test_the_contract_of_listings_has_no_problems() -> None:
         (with_field("beds", high=1), "beds: the example is 2, expected a number from 0 to 1."),
         (changed(example={**CONTRACT.example, "beds": "2"}), "beds: the example is '2', expected a number from 0 to"),
         (changed(example={**CONTRACT.example, "neighbourhood": 5}), "neighbourhood: the example is 5, expected text."),
+        (with_field("beds", read=text), "beds: the rule `text` reads a text, but the type is float"),
         (with_field("neighbourhood", encoding="rankd"), 'there is no encoding "rankd". Did you mean "ranked"?'),
         (with_field("neighbourhood", encoding="fixed_order"), "neighbourhood: the encoding fixed_order needs"),
         (with_field("accommodates", high=40_000), "accommodates: set low and high, within what an int16 holds: -32768"),
@@ -295,10 +296,10 @@ def test_classes_that_the_rule_of_the_target_never_gives_are_told() -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("transforms.listing:CONTRACT", "can't be loaded: No module named 'transforms.listing'"),
-        ("transforms.listings:CONTRAKT", "has no attribute 'CONTRAKT'"),
+        ("transforms.listing:CONTRACT", "can't be loaded: No module named 'transforms.listing'. Start the command in"),
+        ("transforms.listings:CONTRAKT", "has no attribute 'CONTRAKT'. Set it to MODULE:NAME"),
         ("transforms.listings:ROOM_TYPES", "is a tuple"),
-        ("transforms.listings", "can't be loaded"),
+        ("transforms.listings", "Set it to MODULE:NAME"),
     ],
 )
 def test_a_setting_that_names_no_contract_is_one_sentence(reference: str, message: str) -> None:
@@ -310,7 +311,9 @@ def test_a_module_that_is_not_python_is_one_sentence(tmp_path: Path, monkeypatch
     (tmp_path / "half_written.py").write_text("CONTRACT = Contract(\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    with pytest.raises(UsageError, match=r"half_written:CONTRACT\" can't be loaded: '\(' was never closed"):
+    with pytest.raises(
+        UsageError, match=r"half_written:CONTRACT\" can't be loaded: '\(' was never closed.*Correct the module\."
+    ):
         load_contract("half_written:CONTRACT")
 
 
