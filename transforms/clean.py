@@ -1,9 +1,11 @@
 """Raw tables in; accepted rows, rejected rows with their reasons, and warnings out."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import compress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -206,16 +208,58 @@ def _read_column(item: Field, raw: pa.Table, label: Label | None, words: Words) 
     """The values of one field and, for each problem that occurs, the rows that have it; with `label`, of a target."""
     text, from_other = _text_of(item, raw, words)
     texts, indices = distinct(text)
-    values = _values_in_range(item, texts) if label is None and _reads_no_word(item, words) else None
-    if values is not None:
-        return values.take(pa.array(indices)), from_other
-    outcomes = [item.read_text(None if is_blank(text, words) else text) for text in texts]
+    values, problems = _read_texts(item, texts, words)
     if label is not None:
-        outcomes = [(value, problem or label.problem(value)) for value, problem in outcomes]
-    names = sorted({problem for _, problem in outcomes if problem})
-    values = pa.array([value for value, _ in outcomes], item.type).take(pa.array(indices))
-    masks = {name: np.array([problem == name for _, problem in outcomes])[indices] for name in names}
-    return values, masks | from_other
+        problems |= {
+            at: problem for at, value in enumerate(values) if value is not None and (problem := label.problem(value))
+        }
+    masks = {}
+    for name in sorted(set(problems.values())):
+        marked = np.zeros(len(texts), np.bool_)
+        marked[[at for at, problem in problems.items() if problem == name]] = True
+        masks[name] = marked[indices]
+    return pa.array(values, item.type).take(pa.array(indices)), masks | from_other
+
+
+def _read_texts(item: Field, texts: list[str | None], words: Words) -> tuple[list[Any], dict[int, str]]:
+    """What `item.read_text` says of texts: the values, None where there is none, and the problems by position.
+
+    Most texts of a column with mostly distinct values (ids, coordinates) are good: they cost one call of the rule, and
+    one comparison with each bound.
+    """
+    if _reads_no_word(item, words):
+        filled = [text is not None and text != "" and not text.isspace() for text in texts]
+    else:
+        filled = [not is_blank(text, words) for text in texts]
+    positions = range(len(texts)) if all(filled) else list(compress(range(len(texts)), filled))
+    missing = item.read_text(None)[1]
+    problems = {at: missing for at, is_filled in enumerate(filled) if not is_filled} if missing else {}
+    values: list[Any] = []
+    remaining: Iterator[Any] = compress(texts, filled)
+    while len(values) < len(positions):
+        try:
+            values.extend(map(item.read, remaining))
+        except ValueError:
+            # Those before it have been read.
+            at = positions[len(values)]
+            if problem := item.read_text(None if is_blank(texts[at], words) else texts[at])[1]:
+                problems[at] = problem
+            values.append(None)
+    for at in _doubtful(item, values):
+        if problem := item.problem(values[at]):
+            problems[positions[at]], values[at] = problem, None
+    if len(values) < len(texts):
+        read = iter(values)
+        values = [next(read) if is_filled else None for is_filled in filled]
+    return values, problems
+
+
+def _doubtful(item: Field, values: list[Any]) -> list[int]:
+    """The positions of values that may be out of range or not allowed."""
+    if item.low is None or item.high is None or item.allowed:
+        return [at for at, value in enumerate(values) if value is not None]
+    low, high = item.low, item.high
+    return [at for at, value in enumerate(values) if value is not None and not low <= value <= high]
 
 
 @lru_cache(maxsize=1024)
@@ -223,23 +267,6 @@ def _reads_no_word(item: Field, words: Words) -> bool:
     """Whether a field's rule can read none of the words for nothing: then what it has read was none of them."""
     as_written = {*words, *map(str.upper, words), *map(str.capitalize, words), *DEFAULT_MISSING_VALUES}
     return all(item.read_text(word)[1] == UNPARSEABLE for word in as_written)
-
-
-def _values_in_range(item: Field, texts: list[str | None]) -> pa.Array | None:
-    """The values of texts that can all be read and are all in range, or None if any may not be.
-
-    Saves nearly all-distinct columns (ids, coordinates) half of their time: the range is asked of the extremes alone.
-    """
-    filled = [text for text in texts if text and not text.isspace()]
-    if item.low is None or item.high is None or len(filled) < len(texts):
-        return None
-    try:
-        values = [item.read(text) for text in filled]
-    except ValueError:
-        return None
-    if not values or item.problem(min(values)) or item.problem(max(values)):
-        return None
-    return pa.array(values, item.type)
 
 
 def _text_of(item: Field, raw: pa.Table, words: Words) -> tuple[pa.Array | pa.ChunkedArray, dict[str, Mask]]:
