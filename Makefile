@@ -48,6 +48,9 @@ format: install  ## put the code into the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+bench-start: install  ## seconds from each command to its result on a small file, as multiples of a bare start of Ray
+	@$(BIN)/python -m benchmarks.start $(ARGS)
+
 bench-process: install  ## rows/s and memory of process, beside the notebook's pandas and Polars
 	@$(BIN)/python -m benchmarks.process $(ARGS)
 
@@ -77,4 +80,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-process bench-train bench-serve bench-memory attack image lock
+.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-start bench-process bench-train bench-serve bench-memory attack image lock
