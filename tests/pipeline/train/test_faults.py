@@ -55,11 +55,11 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path, during: str) -> None:
     endless = {"NIGHTPRICE_XGBOOST__ROUNDS": "1000000", "NIGHTPRICE_XGBOOST__EARLY_STOPPING_ROUNDS": "1000000"}
     line = [sys.executable, "-m", "pipeline", "train", "--data", data, "--registry", str(tmp_path / "registry")]
 
+    before = spools()
     with subprocess.Popen(line, env=os.environ | endless, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
             assert any(line.startswith(during) for line in process.stderr)
-            before = spools()
             # Both phases write files without names: what Ray says at its start, and the rows that are trained on.
             until(lambda: spools() - before or process.poll() is not None)
             process.send_signal(signal.SIGINT)
