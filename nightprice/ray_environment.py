@@ -30,6 +30,8 @@ SERVE = {
     # A proxy that has not started after 3 times this is killed and begins anew: with 5 s a busy machine never
     # does.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+    # Replicas report their load once a second, not every ten.
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     # glibc: the memory of a large body or answer goes back to the system. By default it keeps blocks of up to 32 MiB.
     "MALLOC_MMAP_THRESHOLD_": "1048576",
     "MALLOC_TRIM_THRESHOLD_": "1048576",

@@ -3,22 +3,22 @@
 serve run serve_app.app:app model=NAME@champion registry=/srv/models max_replicas=4
 """
 
-import asyncio
 import logging
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from nightprice.errors import UsageError
 from registry.registry import Registry
+from serve_app.deployment.autoscaling import LOOK_BACK_S, POLICY, REQUESTS_IN_HAND
 from serve_app.deployment.environment import CONNECTIONS
 from serve_app.errors import RETRY_AFTER_S
 from serve_app.http.api import Api
 from serve_app.http.middleware import FastPath
-from serve_app.http.wire import App, Receive, Scope, Send
+from serve_app.http.wire import App
 from serve_app.metrics import RayMetrics
 from serve_app.model.record import input_names
 from serve_app.model.reloader import ModelReloader
@@ -65,30 +65,17 @@ class Prediction:
 
     def __serve_build_asgi_app__(self) -> App:
         """What Ray Serve calls for the application, after the constructor."""
-        api = Api(self._reloader, self._options, self._metrics)
-        if self._options.autoscales:
-            return seen_by_autoscaling(api)
-        FastPath.app = api
-        return api
+        self._api = FastPath.app = Api(self._reloader, self._options, self._metrics)
+        return self._api
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray Serve asks for every now and then, for the policy of autoscaling."""
+        return {REQUESTS_IN_HAND: self._api.load.mean()}
 
     def __del__(self) -> None:
         if hasattr(self, "_reloader"):
             self._reloader.stop()
             self._metrics.stop()
-
-
-def seen_by_autoscaling(api: App) -> App:
-    """Let one iteration of the event loop pass before the work.
-
-    Ray looks every now and then how many requests a replica has in flight. One row is answered in a single iteration,
-    so Ray would find none, however many wait behind it.
-    """
-
-    async def after_an_iteration(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0)
-        await api(scope, receive, send)
-
-    return after_an_iteration
 
 
 def app(arguments: dict[str, Any]) -> Application:
@@ -126,5 +113,7 @@ def _replicas(options: ServeOptions) -> dict[str, Any]:
             target_ongoing_requests=options.target_ongoing_requests,
             upscale_delay_s=options.upscale_delay_s,
             downscale_delay_s=options.downscale_delay_s,
+            look_back_period_s=LOOK_BACK_S,
+            policy=AutoscalingPolicy(policy_function=POLICY),
         )
     }

@@ -59,9 +59,9 @@ class ServeOptions(LayeredSettings):
     min_replicas: Positive = Field(1, description="Replicas that always run.")
     max_replicas: Positive = Field(1, description="Maximum number of replicas.")
     target_ongoing_requests: float = Field(
-        2.0, gt=0, description="Requests in flight per replica that autoscaling aims at."
+        2.0, gt=0, description="Requests that a replica has in hand, on average, that autoscaling aims at."
     )
-    upscale_delay_s: float = Field(5.0, ge=0, description="How long the load must be higher before replicas are added.")
+    upscale_delay_s: float = Field(2.0, ge=0, description="How long the load must be higher before replicas are added.")
     downscale_delay_s: float = Field(
         120.0, ge=0, description="How long the load must be lower before replicas are removed."
     )

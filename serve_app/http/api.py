@@ -20,6 +20,7 @@ from serve_app.http.content_coding import coding_of, decompress, most_bytes
 from serve_app.http.cors import Cors
 from serve_app.http.held_bytes import UNCOUNTED_BYTES, HeldBytes, Hold
 from serve_app.http.keys import Keys
+from serve_app.http.load import Load
 from serve_app.http.middleware import DIRECT
 from serve_app.http.openapi import document, paths_without_key
 from serve_app.http.wire import (
@@ -88,7 +89,8 @@ class Api:
         self._bulk = ThreadPoolExecutor(options.max_ongoing_requests, thread_name_prefix="nightprice-bulk")
         self._lock = threading.Lock()
         self._in_flight, self._max_in_flight = 0, options.max_ongoing_requests + options.max_queued_requests
-        self._small_in_iteration = 0
+        self._small_in_iteration, self._iteration_began = 0, 0.0
+        self.load = Load()
         self._held, self._max_parsed_bytes = HeldBytes(options.max_held_bytes), PARSED_PER_BYTE * options.max_body_bytes
         self._openapi_response: tuple[Predictor | None, Response] | None = None
         self._table: dict[str, dict[str, Endpoint]] = {
@@ -180,12 +182,14 @@ class Api:
         Requests that are accepted in one iteration are answered in the next: their number is the length of the queue.
         """
         if not self._small_in_iteration:
+            self._iteration_began = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._end_iteration)
         self._small_in_iteration += 1
         if self._small_in_iteration > self._options.max_small_requests:
             raise overloaded()
 
     def _end_iteration(self) -> None:
+        self.load.add(self._small_in_iteration, time.perf_counter() - self._iteration_began)
         self._small_in_iteration = 0
 
     def _refusal(self, error: RequestError, path: str, request_id: str) -> Response:
@@ -332,6 +336,7 @@ class Api:
             raise overloaded()
         with self._lock:
             self._in_flight += 1
+        self.load.begin()
         seconds = self._options.request_timeout_s
         allowance = Allowance(seconds, self._options.max_body_bytes)
         submitted = self._bulk.submit(work, allowance)
@@ -353,6 +358,7 @@ class Api:
         """Not when its request ends: a thread continues after a timeout."""
         with self._lock:
             self._in_flight -= 1
+        self.load.end()
 
 
 def _values_of(records: list[Any]) -> int:

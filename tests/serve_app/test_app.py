@@ -7,8 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.serve.config import AutoscalingPolicy
 
-from serve_app.app import Prediction, seen_by_autoscaling
+from serve_app.app import Prediction
+from serve_app.deployment.autoscaling import POLICY, REQUESTS_IN_HAND
+from serve_app.http.load import Load
 from serve_app.http.middleware import FastPath
 from serve_app.http.wire import App
 from serve_app.metrics import NoMetrics
@@ -16,28 +19,6 @@ from serve_app.model.reloader import ModelReloader
 from serve_app.options import ServeOptions
 from tests.support.serving.client import Client
 from tests.support.serving.requests import EXAMPLE
-
-
-def test_requests_that_wait_are_counted_before_the_first_is_worked_on() -> None:
-    in_flight, seen = 0, list[int]()
-
-    async def api(*_: Any) -> None:
-        seen.append(in_flight)
-
-    application = seen_by_autoscaling(api)
-
-    async def counted_by_ray() -> None:
-        nonlocal in_flight
-        in_flight += 1
-        await application({}, _nothing, _nothing)
-        in_flight -= 1
-
-    async def five_at_once() -> None:
-        await asyncio.gather(*(counted_by_ray() for _ in range(5)))
-
-    asyncio.run(five_at_once())
-
-    assert seen[0] == 5
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +32,52 @@ def application(reloader: ModelReloader, **options: Any) -> App:
     return Prediction.__serve_build_asgi_app__(replica)
 
 
-@pytest.mark.parametrize(("most", "takes_it"), [(1, True), (2, False)])
-def test_only_replicas_that_do_not_scale_take_the_fast_path(most: int, takes_it: bool, reloader: ModelReloader) -> None:
-    application(reloader, max_replicas=most)
+@pytest.mark.parametrize("most", [1, 2])
+def test_every_replica_takes_the_fast_path(most: int, reloader: ModelReloader) -> None:
+    through_ray = application(reloader, max_replicas=most)
 
-    assert (FastPath.app is not None) == takes_it
+    assert FastPath.app is through_ray
+
+
+def test_requests_that_wait_together_are_the_load(reloader: ModelReloader, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_hand: list[int] = []
+    monkeypatch.setattr(Load, "add", lambda _, requests, seconds: in_hand.append(requests))
+    client = Client(application(reloader))
+
+    client.post_at_once([("/v1/predict", EXAMPLE)] * 5)
+    client.post("/v1/predict", EXAMPLE)
+
+    assert in_hand == [5, 1]
+
+
+def test_long_requests_are_the_load_while_they_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("serve_app.http.load.time.perf_counter", lambda: now)
+    load = Load()
+
+    load.begin()
+    load.begin()
+    now = 3.0
+    load.end()
+    now = 4.0
+    load.add(4, 0.5)
+
+    # Two for three seconds, one for another, and four for half a second.
+    assert load.mean() == (2 * 3 + 1 + 4 * 0.5) / 4
+    now = 5.0
+    assert load.mean() == 1
+
+
+def test_the_load_decides_how_many_replicas_there_are() -> None:
+    policy = AutoscalingPolicy(policy_function=POLICY)
+    config = SimpleNamespace(target_ongoing_requests=2.0)
+    busy = SimpleNamespace(aggregated_metrics={REQUESTS_IN_HAND: {"a": 3.0, "b": 2.0}}, config=config)
+    silent = SimpleNamespace(aggregated_metrics={}, config=config, target_num_replicas=3)
+
+    # As Ray's controller has it, which may know nothing of this project.
+    decide = policy.get_policy()
+
+    assert (decide(busy)[0], decide(silent)[0]) == (2.5, 3)
 
 
 @pytest.mark.parametrize("first_is_direct", [True, False])
@@ -104,7 +126,3 @@ def test_only_where_ray_serve_is_passed_by_the_api_sends_the_request_id(reloader
         return [value for name, value in sent[0]["headers"] if name == b"x-request-id"]
 
     assert asyncio.run(ask()) == ([b"me-1"] if direct else [])
-
-
-async def _nothing(*_: Any) -> Any:
-    raise AssertionError
