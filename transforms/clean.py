@@ -1,7 +1,8 @@
 """Raw tables in; accepted rows, rejected rows with their reasons, and warnings out."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import compress
@@ -132,7 +133,8 @@ def _read_lists(raw: pa.Table, contract: Contract, words: Words) -> tuple[dict[s
             warned.append((f"{column.name}:{NO_COLUMN}", np.ones(len(raw), np.bool_)))
             columns |= {item.name: pa.nulls(len(raw), item.type) for item in contract.list_fields(column.name)}
             continue
-        flags, unreadable = _matcher(contract, column.name, words)(_raw_column(raw, column.name))
+        functions = tuple(item.matches for item in contract.list_fields(column.name))
+        flags, unreadable = _matcher(functions, column.parse, words)(_raw_column(raw, column.name))
         if unreadable.any():
             warned.append((f"{column.name}:{UNPARSEABLE}", unreadable))
         for position, item in enumerate(contract.list_fields(column.name)):
@@ -141,11 +143,11 @@ def _read_lists(raw: pa.Table, contract: Contract, words: Words) -> tuple[dict[s
 
 
 @lru_cache(maxsize=16)
-def _matcher(contract: Contract, column: str, words: Words) -> ListMatcher:
+def _matcher(
+    functions: tuple[Callable[[str], bool], ...], parse: Callable[[str], list[str]], words: Words
+) -> ListMatcher:
     """One for each process: it remembers the items that it has seen."""
-    (parse,) = [item.parse for item in contract.lists if item.name == column]
-    parse_filled = lambda text: [] if is_blank(text, words) else parse(text)  # noqa: E731
-    return ListMatcher([item.read for item in contract.list_fields(column)], parse_filled)
+    return ListMatcher(functions, lambda text: [] if is_blank(text, words) else parse(text))
 
 
 def _with_problems_of_rows(problems: Marked, of_rows: Marked) -> Marked:
@@ -235,18 +237,21 @@ def _read_texts(item: Field, texts: list[str | None], words: Words) -> tuple[lis
     missing = item.read_text(None)[1]
     problems = {at: missing for at, is_filled in enumerate(filled) if not is_filled} if missing else {}
     values: list[Any] = []
+    unread: set[int] = set()
     remaining: Iterator[Any] = compress(texts, filled)
     while len(values) < len(positions):
-        try:
+        with suppress(Exception):  # `read_text` below meets it again
             values.extend(map(item.read, remaining))
-        except ValueError:
-            # Those before it have been read.
+        if len(values) < len(positions):
+            # The rule has read those before it.
             at = positions[len(values)]
-            if problem := item.read_text(None if is_blank(texts[at], words) else texts[at])[1]:
+            value, problem = item.read_text(None if is_blank(texts[at], words) else texts[at])
+            if problem:
                 problems[at] = problem
-            values.append(None)
+            unread.add(len(values))
+            values.append(value)
     for at in _doubtful(item, values):
-        if problem := item.problem(values[at]):
+        if at not in unread and (problem := item.problem(values[at])):
             problems[positions[at]], values[at] = problem, None
     if len(values) < len(texts):
         read = iter(values)
@@ -257,9 +262,9 @@ def _read_texts(item: Field, texts: list[str | None], words: Words) -> tuple[lis
 def _doubtful(item: Field, values: list[Any]) -> list[int]:
     """The positions of values that may be out of range or not allowed."""
     if item.low is None or item.high is None or item.allowed:
-        return [at for at, value in enumerate(values) if value is not None]
+        return list(range(len(values)))
     low, high = item.low, item.high
-    return [at for at, value in enumerate(values) if value is not None and not low <= value <= high]
+    return [at for at, value in enumerate(values) if value is None or not low <= value <= high]
 
 
 @lru_cache(maxsize=1024)

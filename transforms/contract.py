@@ -106,16 +106,29 @@ class Field:
             value = self.read(raw)
         except ValueError:
             return None, UNPARSEABLE
+        except Exception as error:
+            raise rule_failed(self, raw, error) from error
         problem = self.problem(value)
         return (None, problem) if problem else (value, None)
 
+    def matches(self, item: str) -> bool:
+        """Of a list field: whether its rule is true of one item; of an item that it can't read it is not."""
+        try:
+            return bool(self.read(item))
+        except ValueError:
+            return False
+        except Exception as error:
+            raise rule_failed(self, item, error) from error
+
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value that was read, or None."""
+        """What is wrong with a value that was read, or None. Nothing, and what is not finite, is no value."""
+        if value is None:
+            return UNPARSEABLE
         if self.allowed and value not in self.allowed:
             return NOT_ALLOWED
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             return OUT_OF_RANGE
-        return None
+        return UNPARSEABLE if isinstance(value, float) and not math.isfinite(value) else None
 
     def is_warning(self, problem: str) -> bool:
         """An optional value that can't be read becomes missing; a value may come from another column than in other
@@ -137,8 +150,18 @@ class Field:
             return "text"
         kind = "a whole number" if pa.types.is_integer(self.type) else "a number"
         if self.low is not None and self.high is not None and self.high < 2**53:
-            return f"{kind} from {self.low:g} to {self.high:g}"
-        return f"{kind} of at least {self.low:g}" if self.low is not None else kind
+            return f"{kind} from {self.low:.15g} to {self.high:.15g}"
+        if self.low is not None:
+            return f"{kind} of at least {self.low:.15g}"
+        return f"{kind} of at most {self.high:.15g}" if self.high is not None else kind
+
+
+def rule_failed(item: Field, raw: str, error: Exception) -> ContractError:
+    """A rule raised what rules don't raise: a defect of the contract, not of the data."""
+    return ContractError(
+        f"{item.name}: its rule raised {type(error).__name__} for {raw[:60]!r}. A rule raises ValueError for what it "
+        "can't read; correct the contract."
+    )
 
 
 def composite_key(name: str, columns: Sequence[str], description: str) -> Field:
@@ -210,8 +233,8 @@ class Bands:
         >>> Bands((90.0,), ("Low", "High"), 10.0).ranges()
         {'Low': '10 to 90', 'High': 'over 90'}
         """
-        bounds = [f"{bound:g}" for bound in self.bins]
-        first = f"up to {bounds[0]}" if math.isinf(self.minimum) else f"{self.minimum:g} to {bounds[0]}"
+        bounds = [f"{bound:.15g}" for bound in self.bins]
+        first = f"up to {bounds[0]}" if math.isinf(self.minimum) else f"{self.minimum:.15g} to {bounds[0]}"
         inner = [f"over {low}, up to {high}" for low, high in pairwise(bounds)]
         return dict(zip(self.labels, [first, *inner, f"over {bounds[-1]}"], strict=True))
 
@@ -458,7 +481,14 @@ class Contract:
 
     def problems(self) -> list[str]:
         """What is wrong with the contract itself, a sentence each; empty if it can be used."""
-        return list(_problems(self))
+        found: list[str] = []
+        try:
+            found.extend(_problems(self))
+        except ContractError as error:
+            found.append(str(error))
+        except Exception as error:  # a bound, label or example of a type that no check foresees
+            found.append(f"The contract can't be checked: {first_line(error)}.")
+        return found
 
 
 # Names that stored rows, blocks on their way to a store, and answers use themselves.
@@ -492,18 +522,26 @@ def _problems(contract: Contract) -> Iterator[str]:
         yield from _field_problems(contract, item)
 
 
+_TYPES = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+
+
 def _type_problems(contract: Contract) -> Iterator[str]:
     """What Python takes without a word, such as a text where a tuple of texts is meant."""
     texts: dict[str, Any] = {f"{item.name}: its raw columns are": item.columns for item in contract.fields}
     if isinstance(contract.label, Classes):
         texts["The classes are"] = contract.label.labels
+    texts |= {f"{item.name}: its allowed values are": item.allowed for item in contract.fields}
     for what, value in texts.items():
         if isinstance(value, str):
             yield f'{what} the text "{value}". Write a tuple: ("{value}",).'
+        elif not isinstance(value, tuple):
+            yield f"{what} a {type(value).__name__}. Write a tuple."
     types: dict[str, Any] = {item.name: item.type for item in contract.fields}
-    for name, type in types.items():
-        if not isinstance(type, pa.DataType):
-            yield f"{name}: {type!r} is not an Arrow type. Write one, as in pa.int16()."
+    for name, kind in types.items():
+        if not isinstance(kind, pa.DataType):
+            yield f"{name}: {kind!r} is not an Arrow type. Write one, as in pa.int16()."
+        elif not any(holds(kind) for holds in _TYPES):
+            yield f"{name}: no field is of type {kind}. Use pa.string(), pa.bool_(), an integer or a float."
 
 
 def _reference_problems(contract: Contract, names: list[str]) -> Iterator[str]:
@@ -558,13 +596,9 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         )
     if item.encoding == FIXED_ORDER and not item.allowed:
         yield f"{item.name}: the encoding {FIXED_ORDER} needs the allowed values, in their order."
-    if pa.types.is_integer(item.type) and not _fits_its_type(item):
-        limit = 2 ** (item.type.bit_width - 1)
-        yield f"{item.name}: set low and high, within what an {item.type} holds: {-limit} to {limit - 1}."
+    yield from _value_problems(item)
     if not item.columns:
         yield f"{item.name}: no raw column is named."
-    if item.read is readers.text and not item.is_text:
-        yield f"{item.name}: the rule `text` reads a text, but the type is {item.type}. Use `number` or `integer`."
     if item.from_list:
         if not pa.types.is_boolean(item.type):
             yield f"{item.name}: a field that is read from a list must be of type bool."
@@ -575,9 +609,30 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
         yield from _example_problems(contract, item)
 
 
-def _fits_its_type(item: Field) -> bool:
-    limit = 2 ** (item.type.bit_width - 1)
-    return item.low is not None and item.high is not None and -limit <= item.low <= item.high < limit
+def _value_problems(item: Field) -> Iterator[str]:
+    """A rule, a type and bounds that do not go together."""
+    if item.read is readers.text and not item.is_text:
+        yield f"{item.name}: the rule `text` reads a text, but the type is {item.type}. Use `number` or `integer`."
+    if pa.types.is_integer(item.type):
+        lowest, highest = _limits(item.type)
+        if item.low is None or item.high is None or not lowest <= item.low <= item.high <= highest:
+            yield f"{item.name}: set low and high, within what an {item.type} holds: {lowest} to {highest}."
+    elif item.low is not None and item.high is not None and item.low > item.high:
+        yield f"{item.name}: low, {item.low}, is above high, {item.high}."
+    if item.is_text and (item.low is not None or item.high is not None):
+        yield f"{item.name}: a text has no low and high."
+    if item.read in (readers.number, readers.amount) and pa.types.is_integer(item.type):
+        yield f"{item.name}: the rule reads fractions, but the type is {item.type}. Use `integer`, or a float type."
+    for value in item.allowed if item.is_text else ():
+        read, _ = item.read_text(value)
+        if read != value:
+            yield f'{item.name}: the allowed value "{value}" can\'t occur: its rule does not read it as itself.'
+
+
+def _limits(type: pa.DataType) -> tuple[int, int]:
+    if pa.types.is_unsigned_integer(type):
+        return 0, int(2**type.bit_width) - 1
+    return -int(2 ** (type.bit_width - 1)), int(2 ** (type.bit_width - 1)) - 1
 
 
 def _example_problems(contract: Contract, item: Field) -> Iterator[str]:

@@ -112,7 +112,7 @@ def _console(stream: TextIO) -> "Console":
             for text, style, control in super().render(*arguments, **options):
                 yield Segment(text if control else printable(text), style, control)
 
-    return PrintableConsole(file=stream, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL)
+    return PrintableConsole(file=stream, emoji=False, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL)
 
 
 def json_line(data: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from statistics import quantiles
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import fs
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
@@ -80,8 +81,15 @@ def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
     from pipeline.io.files.text import read_csv
 
     with reading(str(file)):
-        first = next(read_csv(fs.LocalFileSystem(), str(file.absolute()), lambda names, where: list(names)), None)
-    rows = first.slice(0, ROWS).drop_columns([INVALID_ROW]) if first is not None else pa.table({})
+        first = next(read_csv(fs.LocalFileSystem(), str(file.absolute()), _every_column), None)
+    rows = pa.table({})
+    if first is not None:
+        good = first.filter(pc.is_null(first[INVALID_ROW])).slice(0, ROWS)
+        if not len(good):
+            raise UsageError(
+                f"No row of {file} can be read: each is not UTF-8, or has another number of values than the header."
+            )
+        rows = good.drop_columns([INVALID_ROW])
     words = words_for_nothing(DEFAULT_MISSING_VALUES)
     columns = {
         name: ["" if text is None or is_blank(text, words) else text for text in rows[name].to_pylist()]
@@ -93,6 +101,13 @@ def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
             listed = ", ".join(columns) or "none with a row below the header"
             raise UsageError(f'{file} has no column "{column}".{closest(column, columns)} Its columns: {listed}.')
     return columns
+
+
+def _every_column(names: Sequence[str], where: str) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f'{where}: column "{name}" occurs {names.count(name)} times. Rename one of them.')
+    return list(names)
 
 
 def _read(reader: str, raw: str) -> Any:

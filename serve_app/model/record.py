@@ -205,7 +205,7 @@ def _add_list(
     items, problem = read_list(value)
     for item in fields:
         if record.get(item.name) is None:
-            record[item.name] = any(map(item.read, items)) if items else False
+            record[item.name] = any(map(item.matches, items))
     return [partial(wrong_list, name, problem, value)] if problem else []
 
 
@@ -271,7 +271,12 @@ def _read_number(item: Field, value: Any) -> Outcome:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # noqa: PLR0124 (NaN)
         return _unreadable(item, value)
     number, problem = _checked(item, value)
-    return (None, problem) if problem else (float(number), None)
+    if problem:
+        return None, problem
+    try:
+        return float(number), None
+    except OverflowError:  # a whole number of more than 308 digits
+        return None, UNPARSEABLE
 
 
 def _unreadable(item: Field, value: Any) -> Outcome:

@@ -282,3 +282,39 @@ def test_one_error_names_all_missing_columns_and_the_kind_of_the_table() -> None
 
 
 MISSING_THREE = ("id", "room_type", "property_type")
+
+
+@pytest.mark.parametrize("error", [KeyError, StopIteration, TypeError])
+def test_a_rule_that_raises_what_rules_do_not_raise_is_named_with_its_text(error: type[Exception]) -> None:
+    def read(raw: str) -> float:
+        if raw == "12 parsecs":
+            raise error
+        return float(raw)
+
+    contract = with_rule("beds", read)
+
+    with pytest.raises(ContractError, match=f"beds: its rule raised {error.__name__} for '12 parsecs'"):
+        clean(table_of([{**LISTING, "beds": beds} for beds in ("1", "12 parsecs", "3")]), contract, contract.label)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_what_a_rule_reads_as_nothing_is_unparseable(value: float | None) -> None:
+    contract = with_rule("latitude", lambda raw: value if raw == "x" else float(raw))
+
+    cleaned = clean(table_of([LISTING, {**LISTING, "latitude": "x"}]), contract, contract.label)
+
+    reason = "out_of_range" if value == float("inf") else "unparseable"
+    assert (len(cleaned.accepted), cleaned.rejected["reasons"].to_pylist()) == (1, [[f"latitude:{reason}"]])
+
+
+def test_an_item_that_a_rule_of_a_list_cannot_read_does_not_match() -> None:
+    contract = with_rule("tv", lambda item: {"TV": 1}[item] if item != "odd" else int(item))
+
+    cleaned = clean(table_of([{**LISTING, "amenities": '["odd"]'}]), contract, contract.label)
+
+    assert cleaned.accepted["tv"].to_pylist() == [False]
+
+
+def with_rule(name: str, read: Any) -> Contract:
+    fields = tuple(replace(item, read=read) if item.name == name else item for item in CONTRACT.fields)
+    return replace(CONTRACT, fields=fields)

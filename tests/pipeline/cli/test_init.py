@@ -148,6 +148,23 @@ def test_a_target_that_is_neither_few_texts_nor_a_number_is_refused() -> None:
     assert '"note" has 20 different texts and is not a number' in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,town,town,price\n1,a,b,2\n", 'column "town" occurs 2 times'),
+        (b"id,town,price\n1,K\xf6ln,2\n", "No row of cars.csv can be read"),
+        (b"id,town,price\n1,a,1,000\n", "No row of cars.csv can be read"),
+    ],
+)
+def test_a_file_without_a_row_to_learn_from_is_told(content: bytes, message: str) -> None:
+    Path("cars.csv").write_bytes(content)
+
+    result = call("cars", "--from", "cars.csv", "--target", "price", "--key", "id")
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_a_module_that_exists_is_left_alone(folder: Path) -> None:
     (folder / "cars.py").write_text("mine\n")
 

@@ -3,14 +3,17 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from serve_app.errors import InvalidRecord
-from serve_app.model.record import RecordReader, known_example
+from serve_app.model.record import RecordReader, known_example, value_reader
 from tests.support.serving.models import VOCABULARY
 from tests.support.serving.requests import EXAMPLE
+from transforms.contract import Field
 from transforms.encode import Encoder
 from transforms.listings import CONTRACT
+from transforms.readers import number
 
 READER = RecordReader(Encoder(CONTRACT, VOCABULARY))
 
@@ -154,3 +157,10 @@ def test_the_example_of_another_city_has_its_coordinates() -> None:
 
     changed = {name: value for name, value in example.items() if value != CONTRACT.example[name]}
     assert changed == {"latitude": 41.4, "longitude": 2.15, "beds": 7}
+
+
+def test_a_number_beyond_every_float_cannot_be_read() -> None:
+    """As in raw text, where there is no bound either."""
+    distance = Field("distance", ("km",), number, pa.float32(), "How far it goes.", low=0)
+
+    assert value_reader(distance)(10**400) == distance.read_text("1e400") == (None, "unparseable")
