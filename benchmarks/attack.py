@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--url", help="of a running service [default: one that is started on a demo model]")
     parser.add_argument("--pid", type=int, help="of the replica of --url, whose memory is measured")
     parser.add_argument("--requests", type=int, default=2_000, help="how many mutated ones")
+    parser.add_argument("--documented", type=int, default=100, help="how many of each route of its document")
     parser.add_argument("--seed", type=int, default=0, help="of the first mutated one")
     parser.add_argument("--size", type=float, default=1.0, help="of the attacks, as a part of the whole")
     parser.add_argument("--rest", type=float, default=60.0, help="seconds until memory is looked at once more")
@@ -87,7 +88,7 @@ def attack(url: str, pid: int | None, options: argparse.Namespace) -> dict[str, 
     with Caller(url) as caller, Memory(pid) as memory:
         for kind, requests in kinds.items():
             seen[kind] = send_all(url, requests)
-        seen["from the document"] = send_documented(url, max(1, options.requests // 20))
+        seen["from the document"] = send_documented(url, options.documented)
         seen["stalled"] = stall(url, options.size)
     time.sleep(options.rest if pid else 0)
     return {

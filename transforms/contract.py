@@ -23,6 +23,7 @@ from nightprice.defaults import NAME_PATTERN
 from nightprice.errors import ContractError, NightpriceError, UsageError, closest, first_line, missing_columns
 from nightprice.hashing import text_key
 from transforms import readers
+from transforms.lift import MOST_FUNCTIONS
 
 MISSING = "missing"
 UNPARSEABLE = "unparseable"
@@ -172,9 +173,8 @@ def composite_key(name: str, columns: Sequence[str], description: str) -> Field:
     >>> composite_key("id", ("carrier", "flight"), "").read("UA\x1f1545")
     507966951879642121
     """
-    return Field(
-        name, tuple(columns), text_key, pa.int64(), description, low=0, high=2**63 - 1, required=True, joined=True
-    )
+    names: Any = columns if isinstance(columns, str) else tuple(columns)  # a text is told by `Contract.problems`
+    return Field(name, names, text_key, pa.int64(), description, low=0, high=2**63 - 1, required=True, joined=True)
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,8 @@ class Bands:
     ordered = True
 
     def __post_init__(self) -> None:
+        if not self.bins:
+            raise ContractError("Bands without a bin are one label for all. Set at least one bin.")
         if len(self.labels) != len(self.bins) + 1 or len(set(self.labels)) != len(self.labels):
             raise ContractError(
                 f"{len(self.bins)} bins need {len(self.bins) + 1} different labels, but there are {len(self.labels)}: "
@@ -516,6 +518,7 @@ def _problems(contract: Contract) -> Iterator[str]:
         for name in sorted(reserved & set(taken)):
             yield f'No {role} can be called "{name}": the name has another use. Rename it.'
     yield from _reference_problems(contract, names)
+    yield from _list_problems(contract, names)
     if {contract.key, contract.target} <= set(names):
         yield from _role_problems(contract)
     for item in contract.fields:
@@ -561,6 +564,18 @@ def _reference_problems(contract: Contract, names: list[str]) -> Iterator[str]:
             yield f'The example has "{name}", which is not a field.{closest(name, names)}'
 
 
+def _list_problems(contract: Contract, names: list[str]) -> Iterator[str]:
+    lists = [column.name for column in contract.lists]
+    for name in sorted({name for name in lists if lists.count(name) > 1}):
+        yield f'Two lists are called "{name}". Leave one of them.'
+    for name in sorted(set(lists) & set(names)):
+        yield f'A field and a list are called "{name}". Rename the field.'
+    for name in lists:
+        fields = [item.name for item in contract.fields if item.from_list and item.columns == (name,)]
+        if not 1 <= len(fields) <= MOST_FUNCTIONS:
+            yield f'{len(fields)} fields are read from the list "{name}": from 1 to {MOST_FUNCTIONS} can be.'
+
+
 def _role_problems(contract: Contract) -> Iterator[str]:
     if contract.key_field.type != pa.int64():
         yield f'The key "{contract.key}" has the type {contract.key_field.type}: it must be int64 or a `composite_key`.'
@@ -602,6 +617,8 @@ def _field_problems(contract: Contract, item: Field) -> Iterator[str]:
     if item.from_list:
         if not pa.types.is_boolean(item.type):
             yield f"{item.name}: a field that is read from a list must be of type bool."
+        if item.required:
+            yield f"{item.name}: a field that is read from a list can't be required: without a list it is false."
         known = [column.name for column in contract.lists]
         if len(item.columns) != 1 or item.columns[0] not in known:
             yield f'{item.name}: "{" ".join(item.columns)}" is not among the lists of the contract.'
@@ -644,7 +661,13 @@ def _example_problems(contract: Contract, item: Field) -> Iterator[str]:
     if item.joined or pa.types.is_boolean(item.type):
         return
     # Over HTTP a number is a value already, whatever its raw text looks like; a text is read by its rule, as in batch.
-    if isinstance(value, str) != item.is_text or (not item.is_text and item.problem(value)):
+    if item.is_text:
+        is_right = isinstance(value, str)
+    elif pa.types.is_integer(item.type):
+        is_right = isinstance(value, int) and not isinstance(value, bool) and not item.problem(value)
+    else:
+        is_right = isinstance(value, (int, float)) and not isinstance(value, bool) and not item.problem(value)
+    if not is_right:
         yield f"{item.name}: the example is {value!r}, expected {item.expected()}."
     elif item.is_text:
         read, problem = item.read_text(value)

@@ -95,8 +95,8 @@ def lift(function: Callable[[Any], Any], type: pa.DataType) -> Callable[[pa.Arra
 
 
 # Bits of one item or row: one for each function, then what is known of the text itself.
-_MOST_FUNCTIONS = 61
-_BROKEN, _OPENS, _CLOSES = (1 << _MOST_FUNCTIONS + position for position in range(3))
+MOST_FUNCTIONS = 61
+_BROKEN, _OPENS, _CLOSES = (1 << MOST_FUNCTIONS + position for position in range(3))
 _SEPARATOR = '", "'
 
 
@@ -116,9 +116,9 @@ class ListMatcher:
 
     def __init__(self, functions: Sequence[Callable[[str], bool]], parse: Callable[[str], list[str]]) -> None:
         """Raises ContractError for more than 61 functions."""
-        if len(functions) > _MOST_FUNCTIONS:
+        if len(functions) > MOST_FUNCTIONS:
             raise ContractError(
-                f"{len(functions)} fields are read from one list; at most {_MOST_FUNCTIONS} are possible."
+                f"{len(functions)} fields are read from one list; at most {MOST_FUNCTIONS} are possible."
             )
         self._functions, self._parse = functions, parse
         # Blocks share most of their items: of 60,000 rows with 20 items each, about 3,000 are distinct.
