@@ -18,7 +18,7 @@ from serve_app.errors import RequestError, overloaded, timed_out
 from serve_app.http import page
 from serve_app.http.content_coding import coding_of, decompress, most_bytes
 from serve_app.http.cors import Cors
-from serve_app.http.held_bytes import UNCOUNTED_BYTES, HeldBytes, Hold
+from serve_app.http.held_bytes import UNCOUNTED_BYTES, HeldBytes, Hold, give_back
 from serve_app.http.keys import Keys
 from serve_app.http.load import Load
 from serve_app.http.middleware import DIRECT
@@ -91,7 +91,8 @@ class Api:
         self._in_flight, self._max_in_flight = 0, options.max_ongoing_requests + options.max_queued_requests
         self._small_in_iteration, self._iteration_began = 0, 0.0
         self.load = Load()
-        self._held, self._max_parsed_bytes = HeldBytes(options.max_held_bytes), PARSED_PER_BYTE * options.max_body_bytes
+        self._held = HeldBytes(options.max_held_bytes, self._give_back_soon)
+        self._max_parsed_bytes = PARSED_PER_BYTE * options.max_body_bytes
         self._openapi_response: tuple[Predictor | None, Response] | None = None
         self._table: dict[str, dict[str, Endpoint]] = {
             "/v1/predict": {"POST": self._predict},
@@ -187,6 +188,10 @@ class Api:
         self._small_in_iteration += 1
         if self._small_in_iteration > self._options.max_small_requests:
             raise overloaded()
+
+    def _give_back_soon(self) -> None:
+        # When nothing refers any more to what was held.
+        asyncio.get_running_loop().call_later(1.0, self._bulk.submit, give_back)
 
     def _end_iteration(self) -> None:
         self.load.add(self._small_in_iteration, time.perf_counter() - self._iteration_began)

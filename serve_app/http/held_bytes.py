@@ -1,9 +1,14 @@
 """How many bytes of bodies and answers a replica holds at once. Asked in its event loop only, so nothing is locked."""
 
+import ctypes
+from collections.abc import Callable
+
 from serve_app.errors import RequestError, overloaded
 
 # Smaller bodies and answers are not counted: a connection costs more.
 UNCOUNTED_BYTES = 8_192
+# Once as many have gone, their memory is given back.
+LARGE_BYTES = 32 * 2**20
 
 
 class HeldBytes:
@@ -18,8 +23,18 @@ class HeldBytes:
     serve_app.errors.RequestError: Too many requests at once. Ask again in a moment.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, emptied: Callable[[], object] = lambda: None) -> None:
+        """`emptied` is called when many bytes were held, and none are any more."""
         self.limit, self.total = limit, 0
+        self._most, self._emptied = 0, emptied
+
+    def add(self, size: int) -> None:
+        """Hold so many bytes more, or less."""
+        self.total += size
+        self._most = max(self._most, self.total)
+        if not self.total and self._most > LARGE_BYTES:
+            self._most = 0
+            self._emptied()
 
 
 class Hold:
@@ -39,8 +54,14 @@ class Hold:
     def set(self, size: int) -> None:
         """Hold so many bytes instead of those before. Raises RequestError 503."""
         self.check(size)
-        self._held.total += size - self.size
+        self._held.add(size - self.size)
         self.size = size
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system, which glibc does not do by itself between blocks in use."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _no_room() -> RequestError:
