@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
@@ -148,3 +149,13 @@ def bigquery(warehouse: Warehouse, dataset: str) -> Store:
         return f"bigquery://{PROJECT}/{dataset}.raw"
 
     return Store(put, f"bigquery://{PROJECT}/{dataset}.listings", wrong=f"bigquery://{PROJECT}/{dataset}.nothing")
+
+
+def delta(root: str) -> Store:
+    """Delta Lake tables below an address such as delta:///folder or delta+s3://bucket."""
+
+    def put(rows: pa.Table) -> str:
+        deltalake.write_deltalake(f"{root}/raw".removeprefix("delta://").removeprefix("delta+"), rows)
+        return f"{root}/raw"
+
+    return Store(put, f"{root}/dataset", wrong=f"{root}/nothing")
