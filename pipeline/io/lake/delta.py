@@ -19,6 +19,7 @@ from nightprice.errors import first_line
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.io.files.errors import LONGEST_REASON
 from pipeline.io.files.locate import filesystem_of
+from pipeline.io.files.read import task_bytes
 from pipeline.io.lake.snapshots import VERSION, DataFile, LakeStore, LakeTable, Snapshot
 from pipeline.io.stores import AddressError, StoreError
 
@@ -71,12 +72,16 @@ class DeltaTable(LakeTable):
     def rows(self, snapshot: int, columns: Sequence[str]) -> ray.data.Dataset:
         filesystem, folder = self.location()
         with self._errors(), retried():
+            sizes = pa.table(self._open(snapshot).get_add_actions())["size_bytes"].to_pylist()
+            tasks = sum(sizes) // task_bytes(sum(sizes))
             rows: ray.data.Dataset = ray.data.read_delta(
                 self._uri,
                 snapshot,
                 # Arrow's own; by default it is that of `deltalake`, which calls Python for each request.
                 filesystem=fs.SubTreeFileSystem(folder, filesystem),
                 columns=list(columns),
+                # Without it Ray would cut them into 200 blocks.
+                override_num_blocks=max(1, min(tasks, len(sizes))),
                 ray_remote_args={"max_retries": RETRIES},
             )
         return rows
