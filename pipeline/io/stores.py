@@ -126,6 +126,7 @@ _BUILT_IN = {
     **dict.fromkeys(
         ("delta", "delta+s3", "delta+gs", "delta+abfs", "delta+abfss"), "pipeline.io.lake.delta:DeltaStore"
     ),
+    "iceberg": "pipeline.io.lake.iceberg:IcebergStore",
 }
 _registered: dict[str, Store] = {}
 

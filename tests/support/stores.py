@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
@@ -21,6 +20,7 @@ from nightprice.address import parse_address
 from pipeline.datasets import open_dataset
 from pipeline.io import Columns, exactly, read
 from tests.support.bigquery_server import PROJECT, Warehouse
+from tests.support.iceberg_catalog import CATALOG
 from tests.support.postgres_server import Server
 from transforms.listings import CONTRACT
 
@@ -155,7 +155,22 @@ def delta(root: str) -> Store:
     """Delta Lake tables below an address such as delta:///folder or delta+s3://bucket."""
 
     def put(rows: pa.Table) -> str:
+        import deltalake
+
         deltalake.write_deltalake(f"{root}/raw".removeprefix("delta://").removeprefix("delta+"), rows)
         return f"{root}/raw"
 
     return Store(put, f"{root}/dataset", wrong=f"{root}/nothing")
+
+
+def iceberg(namespace: str) -> Store:
+    """Iceberg tables of a namespace."""
+
+    def put(rows: pa.Table) -> str:
+        from pyiceberg.catalog import load_catalog
+
+        load_catalog(CATALOG).create_table(f"{namespace}.raw", rows.schema).append(rows)
+        return f"iceberg://{CATALOG}/{namespace}.raw"
+
+    root = f"iceberg://{CATALOG}/{namespace}"
+    return Store(put, f"{root}.dataset", wrong=f"{root}.nothing")

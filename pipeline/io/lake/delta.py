@@ -19,15 +19,12 @@ from nightprice.errors import first_line
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.io.files.errors import LONGEST_REASON
 from pipeline.io.files.locate import filesystem_of
-from pipeline.io.files.read import task_bytes
-from pipeline.io.lake.snapshots import VERSION, DataFile, LakeStore, LakeTable, Snapshot
+from pipeline.io.lake.snapshots import CommitConflict, DataFile, LakeStore, LakeTable, Snapshot, task_count
 from pipeline.io.stores import AddressError, StoreError
 
 if TYPE_CHECKING:
     import deltalake
 
-# Another run may commit between the look at the table and our own commit.
-COMMIT_ATTEMPTS = 5
 COMMIT = re.compile(r"/\d{20}\.json$")
 # A version is found by its commit in the log, of which Delta Lake removes what is older than 30 days by default.
 CONFIGURATION = {"delta.logRetentionDuration": "interval 3650 days"}
@@ -72,16 +69,14 @@ class DeltaTable(LakeTable):
     def rows(self, snapshot: int, columns: Sequence[str]) -> ray.data.Dataset:
         filesystem, folder = self.location()
         with self._errors(), retried():
-            sizes = pa.table(self._open(snapshot).get_add_actions())["size_bytes"].to_pylist()
-            tasks = sum(sizes) // task_bytes(sum(sizes))
+            files = pa.table(self._open(snapshot).get_add_actions())
             rows: ray.data.Dataset = ray.data.read_delta(
                 self._uri,
                 snapshot,
                 # Arrow's own; by default it is that of `deltalake`, which calls Python for each request.
                 filesystem=fs.SubTreeFileSystem(folder, filesystem),
                 columns=list(columns),
-                # Without it Ray would cut them into 200 blocks.
-                override_num_blocks=max(1, min(tasks, len(sizes))),
+                override_num_blocks=task_count(files["size_bytes"].to_pylist()),
                 ray_remote_args={"max_retries": RETRIES},
             )
         return rows
@@ -90,21 +85,7 @@ class DeltaTable(LakeTable):
         filesystem, folder = filesystem_of(self._folder)
         return filesystem, folder.rstrip("/")
 
-    def commit(self, schema: pa.Schema, files: Sequence[DataFile], properties: dict[str, str]) -> None:
-        from deltalake.exceptions import DeltaError
-
-        with self._errors():
-            for attempt in range(1, COMMIT_ATTEMPTS + 1):
-                try:
-                    return self._commit(schema, files, properties)
-                except DeltaError:
-                    # Another run was faster; or ours has arrived, and what comes after a commit failed.
-                    if self._holds(properties[VERSION]):
-                        return None
-                    if attempt == COMMIT_ATTEMPTS:
-                        raise
-
-    def _commit(self, schema: pa.Schema, files: Sequence[DataFile], properties: dict[str, str]) -> None:
+    def try_commit(self, schema: pa.Schema, files: Sequence[DataFile], properties: dict[str, str]) -> None:
         import deltalake
         from deltalake.exceptions import TableNotFoundError
         from deltalake.transaction import AddAction, create_table_with_add_actions
@@ -113,17 +94,13 @@ class DeltaTable(LakeTable):
         add = [AddAction(file.path, file.size, {}, now, True, json.dumps({"numRecords": file.rows})) for file in files]
         commit = deltalake.CommitProperties(custom_metadata=properties)
         columns = deltalake.Schema.from_arrow(schema)
-        try:
-            table = self._open()
-        except TableNotFoundError:
-            create_table_with_add_actions(
-                self._uri, columns, add, configuration=CONFIGURATION, commit_properties=commit
-            )
-        else:
-            table.create_write_transaction([*add], "overwrite", columns, commit_properties=commit)
-
-    def _holds(self, version: str) -> bool:
-        return any(snapshot.properties.get(VERSION) == version for snapshot in self.snapshots())
+        with self._errors():
+            try:
+                self._open().create_write_transaction([*add], "overwrite", columns, commit_properties=commit)
+            except TableNotFoundError:
+                create_table_with_add_actions(
+                    self._uri, columns, add, configuration=CONFIGURATION, commit_properties=commit
+                )
 
     @property
     def _uri(self) -> str:
@@ -139,16 +116,21 @@ class DeltaTable(LakeTable):
     def _errors(self) -> Iterator[None]:
         """Turn what `deltalake` raises into StoreError, one sentence that says what to do."""
         try:
-            from deltalake.exceptions import DeltaError
+            from deltalake.exceptions import DeltaError, TableNotFoundError
         except ImportError as error:
             raise StoreError(
                 f'"{self.address}" needs the extra "delta". Install it: pip install "nightprice[delta]".'
             ) from error
         try:
             yield
-        except (DeltaError, OSError) as error:
-            # It comes in colours, a cause a line.
-            reason = first_line(" ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())[:LONGEST_REASON])
-            raise StoreError(
-                f'"{self.address}": {reason}. Check the address, the version and your rights to it.'
-            ) from error
+        except TableNotFoundError as error:
+            raise AddressError(f'"{self.address}": there is no table. Check the address.') from error
+        except DeltaError as error:
+            raise CommitConflict(f'"{self.address}": {_reason(error)}. Check the version, and run it again.') from error
+        except OSError as error:
+            raise StoreError(f'"{self.address}": {_reason(error)}. Check the address and your rights to it.') from error
+
+
+def _reason(error: Exception) -> str:
+    """What `deltalake` says, without colours, in one line: it has a line for each cause."""
+    return first_line(" ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())[:LONGEST_REASON])

@@ -28,6 +28,7 @@ from nightprice.errors import first_line
 from pipeline.cluster.arrow_tasks import map_tables, write_blocks
 from pipeline.errors import GateRefused
 from pipeline.io.files.errors import writing
+from pipeline.io.files.read import task_bytes
 from pipeline.io.stores import AddressError, Columns, Published, Source, Store, StoreError
 from pipeline.io.table_rows import as_raw_rows
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, TaggedBlockSink, WriteStats, accepted_schema
@@ -39,6 +40,12 @@ logger = logging.getLogger(__name__)
 # The properties of our commits.
 VERSION = "nightprice.version"
 MANIFEST = "nightprice.manifest"
+# Another run may commit between the look at a table and our own commit.
+COMMIT_ATTEMPTS = 5
+
+
+class CommitConflict(StoreError):
+    """Another commit was faster; the same commit may work on the table as it is now."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,20 @@ class LakeTable(ABC):
         """The folder for data files."""
 
     @abstractmethod
+    def try_commit(self, schema: pa.Schema, files: Sequence[DataFile], properties: dict[str, str]) -> None:
+        """Replace all rows by those of files, in one step; CommitConflict if another commit was faster."""
+
     def commit(self, schema: pa.Schema, files: Sequence[DataFile], properties: dict[str, str]) -> None:
         """Replace all rows by those of files, in one step; of two commits at once the second replaces the first."""
+        for attempt in range(1, COMMIT_ATTEMPTS + 1):
+            try:
+                return self.try_commit(schema, files, properties)
+            except CommitConflict:
+                # Ours may be the one that was faster: it arrived, and what comes after a commit failed.
+                if any(snapshot.properties.get(VERSION) == properties[VERSION] for snapshot in self.snapshots()):
+                    return None
+                if attempt == COMMIT_ATTEMPTS:
+                    raise
 
     def rejected(self) -> Self:
         """The table of the rejected rows."""
@@ -109,7 +128,7 @@ class LakeTable(ABC):
         for snapshot in self.snapshots():
             if self.wanted in (None, snapshot.properties.get(VERSION)):
                 return snapshot.id
-        missing = f'it has no version "{self.wanted}"' if self.wanted else "there is no table"
+        missing = f'it has no version "{self.wanted}"' if self.wanted else "there is no table that holds anything"
         raise AddressError(f'"{self.address}": {missing}. Check the address.')
 
     def check_ours(self) -> None:
@@ -119,6 +138,11 @@ class LakeTable(ABC):
             raise StoreError(
                 f'"{self.address}" exists and was not written by nightprice. Write to another table, or drop that one.'
             )
+
+
+def task_count(sizes: Sequence[int]) -> int:
+    """In how many tasks files of so many bytes are read; by itself Ray would cut them into 200 blocks."""
+    return max(1, min(len(sizes), sum(sizes) // task_bytes(sum(sizes))))
 
 
 class StagedFiles:
