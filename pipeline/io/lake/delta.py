@@ -14,12 +14,13 @@ import pyarrow as pa
 import ray.data
 from pyarrow import fs
 
-from nightprice.address import Address, parse_address
+from nightprice.address import Address
 from nightprice.errors import first_line
 from pipeline.cluster.arrow_tasks import RETRIES, retried
 from pipeline.io.files.errors import LONGEST_REASON
-from pipeline.io.files.locate import filesystem_of
-from pipeline.io.lake.snapshots import CommitConflict, DataFile, LakeStore, LakeTable, Snapshot, task_count
+from pipeline.io.files.locate import filesystem_of, folder_of
+from pipeline.io.lake.store import LakeStore
+from pipeline.io.lake.table import CommitConflict, DataFile, LakeTable, Snapshot, task_count
 from pipeline.io.stores import AddressError, StoreError
 
 if TYPE_CHECKING:
@@ -42,13 +43,11 @@ class DeltaTable(LakeTable):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        scheme = address.scheme.partition("+")[2] or "file"
-        if bool(address.parts.netloc) == (scheme == "file") or not address.parts.path.strip("/"):
+        if bool(address.parts.netloc) == (address.scheme == "delta") or not address.parts.path.strip("/"):
             raise AddressError(
                 f'"{address}" names no table. Write it like delta:///absolute/path or delta+s3://bucket/path.'
             )
-        # The address without `delta+`, or with `file` in its place, is the one of the folder.
-        self._folder = parse_address(f"{scheme}:{self.address.text.partition(':')[2]}")
+        self._folder = folder_of(self.address)
 
     def snapshots(self) -> Iterator[Snapshot]:
         # Not `DeltaTable.history`: it reads all commits where mostly the newest is asked for, and stops every thread of

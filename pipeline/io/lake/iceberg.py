@@ -18,7 +18,8 @@ from pyarrow import fs
 from nightprice.address import Address
 from nightprice.errors import NightpriceError, first_line
 from pipeline.cluster.arrow_tasks import RETRIES, retried
-from pipeline.io.lake.snapshots import CommitConflict, DataFile, LakeStore, LakeTable, Snapshot, task_count
+from pipeline.io.lake.store import LakeStore
+from pipeline.io.lake.table import CommitConflict, DataFile, LakeTable, Snapshot, task_count
 from pipeline.io.stores import AddressError, StoreError
 
 if TYPE_CHECKING:
