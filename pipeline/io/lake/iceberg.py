@@ -5,7 +5,7 @@
 The catalog is one of pyiceberg's configuration: PYICEBERG_CATALOG__… variables, or ~/.pyiceberg.yaml.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import CreateTableTransaction, Table
 
+# Properties that name a class.
+CLASSES = ("py-io-impl", "write.py-location-provider.impl")
 # Where Iceberg puts files below the location of a table.
 DATA = "data"
 
@@ -111,18 +113,30 @@ class IcebergTable(LakeTable):
     def _catalog(self) -> "Catalog":
         from pyiceberg.catalog import load_catalog
 
-        return load_catalog(self._catalog_name)
+        catalog = load_catalog(self._catalog_name)
+        load = catalog._load_file_io
+        # pyiceberg would import and call the class that a property of a table names. `_load` refuses such a table.
+        catalog._load_file_io = lambda properties={}, location=None: load(  # type: ignore[method-assign]
+            _harmless(properties), location
+        )
+        return catalog
 
     def _load(self) -> "Table | None":
         from pyiceberg.exceptions import NoSuchTableError
 
         try:
-            return self._catalog().load_table(self._name)
+            table = self._catalog().load_table(self._name)
         except NoSuchTableError:
             return None
+        if _harmless(table.properties) != table.properties:
+            raise StoreError(f'"{self.address}" names code to import ({" or ".join(CLASSES)}). Remove that property.')
+        return table
 
     def _existing(self) -> "Table":
-        return self._catalog().load_table(self._name)
+        table = self._load()
+        if table is None:
+            raise AddressError(f'"{self.address}": there is no table. Check the address.')
+        return table
 
     def _new_table(self, schema: pa.Schema) -> "CreateTableTransaction":
         """Its commit makes the table, with its first rows."""
@@ -146,3 +160,7 @@ class IcebergTable(LakeTable):
                 f'"{self.address}": {first_line(error)}. Check the table, its namespace, which must exist, and the '
                 f"catalog in ~/.pyiceberg.yaml or {setting}."
             ) from error
+
+
+def _harmless(properties: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in properties.items() if name not in CLASSES}

@@ -52,7 +52,7 @@ class LakeTable(ABC):
         parameters = dict(parse_qsl(address.parts.query, keep_blank_values=True))
         self.wanted = parameters.pop("version", None)
         """The version that the address names: one of ours by its name, any by its number."""
-        if parameters or self.wanted == "" or address.parts.fragment or "@" in address.parts.netloc:
+        if parameters or self.wanted == "" or address.parts.fragment or address.parts.password:
             raise AddressError(
                 f'"{address}": the address of a lake table may end with ?version=… and has no other parameters and no '
                 "credentials, which come from the environment."
@@ -111,8 +111,12 @@ class LakeTable(ABC):
 
     def check_ours(self) -> None:
         """Raise StoreError for a table that another program made: its rows would be replaced."""
-        snapshots = list(self.snapshots())
-        if snapshots and not any(VERSION in snapshot.properties for snapshot in snapshots):
+        another = False
+        for snapshot in self.snapshots():
+            if VERSION in snapshot.properties:
+                return
+            another = True
+        if another:
             raise StoreError(
                 f'"{self.address}" exists and was not written by nightprice. Write to another table, or drop that one.'
             )

@@ -285,6 +285,24 @@ def test_a_namespace_that_is_not_there() -> None:
         pytest.fail("it was written")
 
 
+def test_a_table_does_not_name_code_to_import(iceberg_namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyiceberg.io
+    from pyiceberg.catalog import load_catalog
+
+    named = "pyiceberg.io.fsspec.FsspecFileIO"
+    load_catalog(CATALOG).create_table(
+        f"{iceberg_namespace}.raw", pa.schema([("id", pa.int64())]), properties={"py-io-impl": named}
+    )
+    imported = pyiceberg.io._import_file_io
+    monkeypatch.setattr(
+        pyiceberg.io,
+        "_import_file_io",
+        lambda name, *rest: pytest.fail("it was imported") if name == named else imported(name, *rest),
+    )
+    with pytest.raises(StoreError, match=r"names code to import \(py-io-impl"):
+        rows_at(f"iceberg://{CATALOG}/{iceberg_namespace}.raw", exactly("id"))
+
+
 @pytest.mark.parametrize(("kind", "module"), [("delta", "deltalake"), ("iceberg", "pyiceberg")])
 def test_a_missing_extra(module: str, sink: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(sink, block([1]))
