@@ -40,9 +40,13 @@ class Address:
 
         >>> parse_address("file:///data/my%20rows").local, parse_address("sqlite:////data/x.db?table=rows").local
         (PosixPath('/data/my rows'), PosixPath('/data/x.db'))
+        >>> parse_address("delta:///data/my%20table?version=7").local
+        PosixPath('/data/my table')
         """
         if self.scheme == "file":
             return Path(self.parts.path).expanduser().absolute()
+        if self.scheme == "delta":
+            return Path(unquote(self.parts.path)).absolute()
         # As everywhere for SQLite: three slashes begin a relative path, four an absolute one.
         return Path(unquote(self.parts.path)[1:]).absolute() if self.scheme == "sqlite" else None
 

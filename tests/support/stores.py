@@ -20,6 +20,7 @@ from nightprice.address import parse_address
 from pipeline.datasets import open_dataset
 from pipeline.io import Columns, exactly, read
 from tests.support.bigquery_server import PROJECT, Warehouse
+from tests.support.iceberg_catalog import CATALOG
 from tests.support.postgres_server import Server
 from transforms.listings import CONTRACT
 
@@ -148,3 +149,28 @@ def bigquery(warehouse: Warehouse, dataset: str) -> Store:
         return f"bigquery://{PROJECT}/{dataset}.raw"
 
     return Store(put, f"bigquery://{PROJECT}/{dataset}.listings", wrong=f"bigquery://{PROJECT}/{dataset}.nothing")
+
+
+def delta(root: str) -> Store:
+    """Delta Lake tables below an address such as delta:///folder or delta+s3://bucket."""
+
+    def put(rows: pa.Table) -> str:
+        import deltalake
+
+        deltalake.write_deltalake(f"{root}/raw".removeprefix("delta://").removeprefix("delta+"), rows)
+        return f"{root}/raw"
+
+    return Store(put, f"{root}/dataset", wrong=f"{root}/nothing")
+
+
+def iceberg(namespace: str) -> Store:
+    """Iceberg tables of a namespace."""
+
+    def put(rows: pa.Table) -> str:
+        from pyiceberg.catalog import load_catalog
+
+        load_catalog(CATALOG).create_table(f"{namespace}.raw", rows.schema).append(rows)
+        return f"iceberg://{CATALOG}/{namespace}.raw"
+
+    root = f"iceberg://{CATALOG}/{namespace}"
+    return Store(put, f"{root}.dataset", wrong=f"{root}.nothing")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from nightprice.address import Address
+from nightprice.address import Address, parse_address
 from nightprice.errors import UsageError, printable
 from pipeline.io.files.errors import reason_of
 from pipeline.io.files.kinds import ADVICE
@@ -53,11 +53,23 @@ def _with_retry_limit(address: Address) -> str:
     return f"{address.text}{'&' if address.parts.query else '?'}retry_limit_seconds={RETRY_SECONDS}"
 
 
+def folder_of(address: Address) -> Address:
+    """The folder of a Delta Lake table; any other address as it is.
+
+    >>> folder_of(parse_address("delta:///data/my%20table")), folder_of(parse_address("delta+s3://bucket/table?version=7"))
+    (Address('file:///data/my%20table'), Address('s3://bucket/table'))
+    """
+    kind, _, scheme = address.scheme.partition("+")
+    path = address.text.partition(":")[2].partition("?")[0]
+    return parse_address(f"{scheme or 'file'}:{path}") if kind == "delta" else address
+
+
 def check_apart(source: Address, sink: Address) -> None:
     """Raise UsageError for a sink in the folder of its source: the next run would read what this one writes."""
-    if not {source.scheme, sink.scheme} <= set(SCHEMES):
+    origin, target = folder_of(source), folder_of(sink)
+    if not {origin.scheme, target.scheme} <= set(SCHEMES):
         return
-    (reads, folder), (writes, root) = filesystem_of(source), filesystem_of(sink)
+    (reads, folder), (writes, root) = filesystem_of(origin), filesystem_of(target)
     if (
         reads == writes
         and _fixed_part(reads, folder) == folder

@@ -50,14 +50,15 @@ class FileSlice:
 
 def read_files(filesystem: fs.FileSystem, files: Sequence[fs.FileInfo], columns: Columns) -> ray.data.Dataset:
     """The rows of files, lazily; `source_file` holds the path of each row's file."""
-    size = _task_bytes(sum(file.size for file in files))
+    size = task_bytes(sum(file.size for file in files))
     tasks = _packed([part for file in files for part in _slices(filesystem, file, size)], size)
     rows = [{"slices": json.dumps([asdict(part) for part in task])} for task in tasks]
     read = partial(_read_task, filesystem=filesystem, columns=columns)
     return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1)
 
 
-def _task_bytes(total: int) -> int:
+def task_bytes(total: int) -> int:
+    """How much of so many bytes of files one task reads."""
     cpus = max(float(ray.cluster_resources().get("CPU", 1)), 1)
     return min(max(round(total / (TASKS_PER_CPU * cpus)), SMALLEST_TASK_BYTES), LARGEST_TASK_BYTES)
 

@@ -29,8 +29,20 @@ from transforms.listings import CONTRACT
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-SOURCES = ("parquet", "csv", "csv.gz", "jsonl", "s3", "sqlite", "postgresql", "bigquery")
-SINKS = ("parquet", "s3", "sqlite", "postgresql", "bigquery")
+SOURCES = (
+    "parquet",
+    "csv",
+    "csv.gz",
+    "jsonl",
+    "s3",
+    "sqlite",
+    "postgresql",
+    "bigquery",
+    "delta",
+    "delta+s3",
+    "iceberg",
+)
+SINKS = ("parquet", "s3", "sqlite", "postgresql", "bigquery", "delta", "delta+s3", "iceberg")
 
 HUGE = 2**53 + 1
 RAW = pa.table(
@@ -52,6 +64,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Stor
         match name:
             case "s3":
                 return stores.s3(request.getfixturevalue("s3").uri)
+            case "delta":
+                return stores.delta(f"delta://{tmp_path}")
+            case "delta+s3":
+                return stores.delta(f"delta+{request.getfixturevalue('s3').uri}")
+            case "iceberg":
+                return stores.iceberg(request.getfixturevalue("iceberg_namespace"))
             case "postgresql":
                 return stores.postgresql(*request.getfixturevalue("postgres"))
             case "bigquery":
@@ -187,7 +205,7 @@ def test_both_parts_come_back_equal(name: str, make: Callable[[str], Store]) -> 
     assert sorted(store.rejected(list(REJECTED[0])), key=str) == sorted(REJECTED, key=str)
 
 
-@pytest.mark.parametrize("name", ["parquet", "sqlite"])
+@pytest.mark.parametrize("name", ["parquet", "sqlite", "delta", "iceberg"])
 @pytest.mark.parametrize("example", [FLIGHTS, FLIGHT_OUTCOMES], ids=str)
 def test_a_dataset_of_another_contract_comes_back_equal(
     name: str, example: Example, make: Callable[[str], Store]
