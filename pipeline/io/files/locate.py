@@ -56,8 +56,10 @@ def _with_retry_limit(address: Address) -> str:
 def folder_of(address: Address) -> Address:
     """The folder of a Delta Lake table; any other address as it is.
 
-    >>> folder_of(parse_address("delta:///data/my%20table")), folder_of(parse_address("delta+s3://bucket/table?version=7"))
-    (Address('file:///data/my%20table'), Address('s3://bucket/table'))
+    >>> folder_of(parse_address("delta:///data/my%20table"))
+    Address('file:///data/my%20table')
+    >>> folder_of(parse_address("delta+s3://bucket/table?version=7"))
+    Address('s3://bucket/table')
     """
     kind, _, scheme = address.scheme.partition("+")
     path = address.text.partition(":")[2].partition("?")[0]

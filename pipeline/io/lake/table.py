@@ -54,8 +54,8 @@ class LakeTable(ABC):
         """The version that the address names: one of ours by its name, any by its number."""
         if parameters or self.wanted == "" or address.parts.fragment or address.parts.password:
             raise AddressError(
-                f'"{address}": the address of a lake table may end with ?version=… and has no other parameters and no '
-                "credentials, which come from the environment."
+                f'"{address}": the address of a lake table may end with ?version=… and has no other parameters '
+                "and no credentials, which come from the environment."
             )
         self.address = parse_address(address.text.partition("?")[0].rstrip("/"))
 
