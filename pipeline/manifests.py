@@ -47,8 +47,10 @@ class DatasetManifest(TypedDict):
     notes: NotRequired[list[str]]
     """What is strange in the accepted rows as a whole, in a sentence each."""
     sources: list[SourceDescription]
+    """What was read; of many files the first 1,000."""
+    source_count: NotRequired[int]
     left_out: NotRequired[list[str]]
-    """The files of the source that were not read, because their endings name no known format."""
+    """The files of the source that were not read, because their endings name no known format; at most 1,000."""
     contract: ContractRef
     label: NotRequired[dict[str, Any]]
     """How its rows were labelled; of scored rows, the model's labels."""
@@ -75,13 +77,17 @@ class _ReadBack(TypedDict):
 
 
 _SCHEMA = TypeAdapter(_ReadBack)
+MOST_BYTES = 16 * 2**20
 
 
 def parse_manifest(text: str | bytes, where: str) -> DatasetManifest:
     """The manifest that a store holds as JSON; `where` is its address without secrets.
 
-    Raises ValueError for a text that is not JSON, ContractError for one that is not the manifest of a dataset.
+    Raises ValueError for a text that is too long or not JSON, ContractError for one that is not the manifest of a
+    dataset.
     """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES // 2**20} MiB")
     manifest = parse_json(text)
     try:
         _SCHEMA.validate_python(manifest, strict=True)

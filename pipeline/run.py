@@ -17,6 +17,8 @@ from transforms.clean import INVALID_ROW, NOT_UTF8_REASON, SOURCE_FILE
 from transforms.contract import MISSING, OTHER_COLUMN, UNPARSEABLE, Contract
 
 EXAMPLE_CHARACTERS = 60
+# A manifest is read whole whenever a dataset is opened; a source may be a million files.
+MOST_SOURCES = 1_000
 _FIXES = {NOT_UTF8_REASON: "save the file as UTF-8, as in iconv -f ISO-8859-1 -t UTF-8 FILE > NEW_FILE"}
 
 
@@ -109,7 +111,8 @@ def describe_run(
         "rows": {"read": stats.read, "accepted": stats.accepted, "rejected": stats.rejected},
         "reasons": dict(stats.reasons.most_common()),
         "warnings": _warnings(stats) | repeated,
-        "sources": source.description,
+        "sources": source.description[:MOST_SOURCES],
+        "source_count": len(source.description),
         "contract": contract.ref,
         "settings": settings.model_dump(mode="json"),
         "code_version": code_version(),
@@ -119,7 +122,7 @@ def describe_run(
         "ray_job_id": ray.get_runtime_context().get_job_id(),
     }
     if source.left_out:
-        manifest["left_out"] = list(source.left_out)
+        manifest["left_out"] = list(source.left_out[:MOST_SOURCES])
     return manifest
 
 

@@ -68,3 +68,8 @@ def test_a_dataset_without_a_label_says_so(label: Any) -> None:
     address = parse_address("dataset")
     with pytest.raises(ContractError, match=r'"dataset" does not say how its rows were labelled'):
         _ = Dataset(address, CONTRACT, manifest, address, address).label
+
+
+def test_a_manifest_that_is_too_long_is_not_parsed() -> None:
+    with pytest.raises(ValueError, match="it has more than 16 MiB"):
+        parse_manifest(" " * (16 * 2**20 + 1), "x")

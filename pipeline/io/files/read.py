@@ -18,7 +18,8 @@ from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io.files.errors import reading
 from pipeline.io.files.locate import format_of
-from pipeline.io.files.text import decoded, read_csv, read_json_lines
+from pipeline.io.files.parquet import read_parquet
+from pipeline.io.files.text import read_csv, read_json_lines
 from pipeline.io.stores import Columns
 from pipeline.io.table_rows import with_source_file
 from transforms.clean import as_text
@@ -30,7 +31,6 @@ from transforms.clean import as_text
 SMALLEST_TASK_BYTES = 16 * 2**20
 LARGEST_TASK_BYTES = 36 * 2**20
 TASKS_PER_CPU = 4
-BATCH_ROWS = 32_768
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 Reader = Callable[[fs.FileSystem, str, Columns], Iterator[pa.Table]]
@@ -123,7 +123,7 @@ def _read_slice(part: FileSlice, filesystem: fs.FileSystem, columns: Columns) ->
     readers: dict[str, Reader] = {
         "csv": read_csv,
         "jsonl": read_json_lines,
-        "parquet": partial(_read_parquet, row_groups=part.row_groups),
+        "parquet": partial(read_parquet, row_groups=part.row_groups),
     }
     chosen = _FileColumns(columns, part.path)
     with reading(part.path):
@@ -185,43 +185,3 @@ def _as_expected(name: str) -> str:
     'ship_date'
     """
     return re.sub(r"[\s_-]+", "_", name.strip()).lower()
-
-
-def _read_parquet(
-    filesystem: fs.FileSystem, path: str, columns: Columns, row_groups: list[int] | None
-) -> Iterator[pa.Table]:
-    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
-        chosen = columns(parquet.schema_arrow.names, path)
-        groups = range(parquet.metadata.num_row_groups) if row_groups is None else row_groups
-        if not parquet.metadata.num_rows:
-            yield parquet.schema_arrow.empty_table().select(chosen)
-        for batch in parquet.iter_batches(BATCH_ROWS, list(groups), chosen, use_threads=False) if groups else ():
-            yield _without_binary(_without_views(pa.Table.from_batches([batch])))
-
-
-def _without_views(table: pa.Table) -> pa.Table:
-    """Texts and lists in Arrow's view layouts, as Polars writes them, as plain texts: Ray does not pass views on."""
-    for position, column in enumerate(table.schema):
-        if "_view" in str(column.type):
-            plain = pa.binary() if pa.types.is_binary_view(column.type) else None
-            values = table[position].cast(plain) if plain else as_text(table[position])
-            table = table.set_column(position, column.name, values)
-    return table
-
-
-def _without_binary(table: pa.Table) -> pa.Table:
-    """Texts that a file does not declare as such: as those of a CSV."""
-    if not any(map(_is_binary, table.schema.types)):
-        return table
-    return decoded(
-        pa.table(
-            {
-                name: column if _is_binary(column.type) else as_text(column).cast(pa.binary())
-                for name, column in zip(table.column_names, table.columns, strict=True)
-            }
-        )
-    )
-
-
-def _is_binary(type: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))

@@ -20,7 +20,7 @@ from pipeline.io.files.errors import reason_of, writing
 from pipeline.io.files.locate import filesystem_of
 from pipeline.io.stores import AddressError, Published, StoreError
 from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WriteStats, write_tagged
-from pipeline.manifests import DatasetManifest, parse_manifest
+from pipeline.manifests import MOST_BYTES, DatasetManifest, parse_manifest
 from pipeline.versions import new_version, version_time
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def _manifest_at(address: Address) -> DatasetManifest:
     path = f"{root}/{MANIFEST}"
     try:
         with filesystem.open_input_stream(path) as stream:
-            return parse_manifest(stream.read(), path)
+            return parse_manifest(stream.read(MOST_BYTES + 1), path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AddressError(
             f'"{address}" is not a processed dataset: there is no {MANIFEST}. Make one with `nightprice process`.'

@@ -1,0 +1,68 @@
+"""Parquet files that mean more than they weigh: batches are small where rows are long."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from pipeline.io import StoreError, exactly
+from pipeline.io.files import parquet
+from pipeline.io.files.parquet import read_parquet
+
+
+def batches(path: Path, *columns: str) -> list[pa.Table]:
+    return list(read_parquet(fs.LocalFileSystem(), str(path), exactly(*columns), None))
+
+
+def write(path: Path, **columns: pa.Array) -> Path:
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False, row_group_size=2_000_000)
+    return path
+
+
+def repeated(text: str, rows: int) -> pa.DictionaryArray:
+    """The rows "a", `text`, `text`, …"""
+    codes = np.ones(rows, np.int32)
+    codes[0] = 0
+    return pa.DictionaryArray.from_arrays(pa.array(codes), ["a", text])
+
+
+def test_one_long_text_in_every_row_is_unpacked_a_few_rows_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", id=pa.array(range(50_000)), text=repeated("x" * 1_000_000, 50_000))
+    assert path.stat().st_size < 2**20
+
+    first = next(read_parquet(fs.LocalFileSystem(), str(path), exactly("id", "text"), None))
+
+    assert first["id"].to_pylist() == list(range(len(first)))
+    assert first.nbytes <= parquet.BATCH_BYTES
+    assert len(first["text"][1].as_py()) == 1_000_000
+
+
+def test_what_is_not_read_makes_no_batch_smaller(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", id=pa.array(range(50_000)), text=repeated("x" * 1_000_000, 50_000))
+
+    assert [len(table) for table in batches(path, "id")] == [32_768, 50_000 - 32_768]
+
+
+@pytest.mark.parametrize("nested", ["list", "struct"])
+def test_texts_within_lists_and_structs_count_too(nested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "SUSPICIOUS_BYTES", 2**20)
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 2**20)
+    texts = repeated("x" * 10_000, 4_000).cast(pa.string())
+    columns = {
+        "list": pa.ListArray.from_arrays(pa.array(range(0, 4_001, 2), pa.int32()), texts),
+        "struct": pa.StructArray.from_arrays([texts], ["inner"]),
+    }
+    path = write(tmp_path / "x.parquet", value=columns[nested])
+
+    assert max(map(len, batches(path, "value"))) == (52 if nested == "list" else 104)
+
+
+def test_a_row_that_is_too_large_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 2**20)
+    path = write(tmp_path / "x.parquet", text=pa.array(["x" * 2**21, "y" * 2**21]))
+
+    with pytest.raises(StoreError, match=r"x\.parquet\" unpacks to 2 MiB a row, more than the 1 MiB that are read"):
+        batches(path, "text")
