@@ -1,14 +1,14 @@
-"""Batch scoring: raw records in, labels and probabilities out, by a pool of actors that hold the model."""
+"""Batch scoring: raw records in, labels and probabilities out, by workers that each load the model once."""
 
 from datetime import UTC, datetime
 from functools import partial
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy
 
 from nightprice.address import parse_address
-from pipeline.cluster.arrow_tasks import RETRIES, retried
+from pipeline import progress
+from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
 from pipeline.cluster.shared_folder import check_sink
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
@@ -48,18 +48,14 @@ def _check_known(artifact: Artifact, staged: Staged, max_rejected: float) -> Non
             )
 
 
-class Scorer:
-    """An actor that loads a model once and scores block after block."""
-
-    def __init__(self, files: "ray.ObjectRef[ModelFiles]", contract: Contract, missing_values: tuple[str, ...]) -> None:
-        self._artifact = shipped(files)
-        self._missing_values = missing_values
-        self._encoder = Encoder(contract, self._artifact.vocabulary)
-
-    def __call__(self, raw: pa.Table) -> pa.Table:
-        encoder = self._encoder
-        cleaned = clean(raw, encoder.contract, encoder=encoder, missing_values=self._missing_values)
-        return tag(score(cleaned.accepted, self._artifact, encoder), cleaned.rejected, cleaned.warnings)
+def score_block(
+    raw: pa.Table, files: "ray.ObjectRef[ModelFiles]", contract: Contract, missing_values: tuple[str, ...]
+) -> pa.Table:
+    """One block of raw rows as a tagged table of scored rows; a worker process loads the model with its first block."""
+    artifact = shipped(files)
+    encoder = Encoder(contract, artifact.vocabulary)
+    cleaned = clean(raw, contract, encoder=encoder, missing_values=missing_values)
+    return tag(score(cleaned.accepted, artifact, encoder), cleaned.rejected, cleaned.warnings)
 
 
 @on_ray
@@ -76,28 +72,11 @@ def predict(model: str, source: str, sink: str, settings: Settings) -> DatasetMa
     contract = settings.load_contract()
     artifact.require(contract)
     raw = read(origin, partial(contract.choose_columns, with_target=False))
-    # Where it would take the last CPU that is free, nobody could read for it.
-    cpus = 1 if ray.available_resources().get("CPU", 0) >= 2 else 0
-    with retried():
-        scored = raw.rows.map_batches(
-            Scorer,
-            # The files, not the alias: all actors score with one model even if another is promoted meanwhile.
-            fn_constructor_kwargs={
-                "files": ship(artifact),
-                "contract": contract,
-                "missing_values": settings.missing_values,
-            },
-            batch_format="pyarrow",
-            batch_size=None,
-            zero_copy_batch=True,
-            # Else Ray Data starts an actor again without end. A block is tried as often as its
-            # actor starts; to count its tries, too,
-            # would use them up while a node is dead and Ray does not know it yet.
-            max_restarts=RETRIES,
-            num_cpus=cpus,
-            compute=ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)),
-        )
+    # The files, not the alias: all workers score with one model even if another is promoted meanwhile.
+    block = partial(score_block, files=ship(artifact), contract=contract, missing_values=settings.missing_values)
+    scored = map_tables(raw.rows, block)
     scored.set_name("predict")
+    progress.begin("scoring", tasks=raw.tasks)
     with write(target, scored, rejected_schema(contract), contract.key) as staged:
         _check_known(artifact, staged, settings.max_rejected)
         check_written(staged, origin, contract, settings.max_rejected)

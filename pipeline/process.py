@@ -6,6 +6,7 @@ from functools import partial
 import pyarrow as pa
 
 from nightprice.address import parse_address
+from pipeline import progress
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
 from pipeline.cluster.shared_folder import check_sink
@@ -36,6 +37,7 @@ def process(source: str, sink: str, settings: Settings) -> DatasetManifest:
     block = partial(clean_block, contract=contract, label=label, missing_values=settings.missing_values)
     cleaned = map_tables(raw.rows, block)
     cleaned.set_name("process")
+    progress.begin("cleaning", tasks=raw.tasks)
     with write(target, cleaned, rejected_schema(contract), contract.key) as staged:
         check_written(staged, origin, contract, settings.max_rejected)
         manifest = describe_run(staged, raw, contract, settings, started)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from pipeline import progress
 from pipeline.cli import console
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Run:
         ):
             session.start()
         try:
-            with self.screen.working(what), session.ray_errors():
+            with self.screen.working(what), progress.watched(session.progress_gauge()), session.ray_errors():
                 from pipeline.cluster.nodes import check_nodes
                 from pipeline.cluster.resources import await_cpu, can_grow
 

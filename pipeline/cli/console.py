@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nightprice.errors import NightpriceError, first_line, printable
+from pipeline import progress
 from pipeline.cli.extras import install_line
 from pipeline.cluster.causes import causes, without_advice
 
@@ -26,6 +27,8 @@ INTERRUPTED = 130
 WIDTH_WITHOUT_TERMINAL = 130
 # "ray.data.SomeError: …", the line with which a trace ends.
 _NAMES_ERROR = re.compile(r"[\w.]+(Error|Exception): ")
+# Between two lines about the progress, where they can't replace each other.
+LINE_SECONDS = 10.0
 _NOTHING_LOST = "Nothing was published: what was live stays live."
 
 
@@ -56,18 +59,20 @@ class Screen:
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Show that long work goes on, and for how long; without a terminal, one line says that it began."""
+        """Show that long work goes on, for how long, and how far it is; without a terminal, by a line now and then."""
         console = self._notes
         if not console.is_terminal:
-            console.print(f"{what} …", markup=False, highlight=False)
-            yield
+            self.note(f"{what} …")
+            with progress.watched(progress.at_intervals(LINE_SECONDS, lambda now: self.note(f"  {now}"))):
+                yield
             return
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            progress.add_task(what, total=None)
-            yield
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            with progress.watched(lambda now: bar.update(task, description=f"{what}: {now}")):
+                yield
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray.data
-from ray.data import Datasink
 
 # After a worker or its node died. Ray Data would try without end, so a block that kills whoever reads it would never
 # be an error.
@@ -37,9 +36,3 @@ def map_tables(
             max_retries=RETRIES,
             **options,
         )
-
-
-def write_blocks(rows: ray.data.Dataset, sink: Datasink[Any]) -> None:
-    """Write the blocks of a dataset by a sink."""
-    with retried():
-        rows.write_datasink(sink, ray_remote_args={"max_retries": RETRIES})

@@ -11,6 +11,7 @@ from nightprice.errors import NightpriceError
 from nightprice.ray_cluster import connect
 from nightprice.ray_environment import configure_pipeline
 from pipeline.cluster.causes import causes, is_advice, without_advice
+from pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from ray.exceptions import RayError
@@ -52,6 +53,19 @@ def _configure_data() -> None:
     context.raise_original_map_exception = True
     # What it logs as an error, traces included, is raised as well, and ends as one sentence.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def progress_gauge() -> Callable[[Progress], None]:
+    """A watcher that publishes the progress among Ray's metrics, as `ray_nightprice_progress` by stage and unit."""
+    from ray.util.metrics import Gauge
+
+    gauge = Gauge("nightprice_progress", "What the run that goes on has done.", tag_keys=("stage", "unit"))
+
+    def publish(progress: Progress) -> None:
+        for unit, count in progress.counts.items():
+            gauge.set(count, {"stage": progress.stage, "unit": unit})
+
+    return publish
 
 
 def on_ray(function: Callable[P, R]) -> Callable[P, R]:

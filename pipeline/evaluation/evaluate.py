@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 
 from nightprice.errors import ContractError, NightpriceError
+from pipeline import progress
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.cluster.session import on_ray
 from pipeline.cluster.shipping import ModelFiles, ship, shipped
@@ -31,13 +32,18 @@ class EvaluationError(NightpriceError):
 
 
 def evaluate(
-    artifact: Artifact, rows: ray.data.Dataset, contract: Contract, beside: Artifact | None = None
+    artifact: Artifact,
+    rows: ray.data.Dataset,
+    contract: Contract,
+    beside: Artifact | None = None,
+    expected: int | None = None,
 ) -> Evaluation:
     """Evaluate a model on accepted rows with the columns `evaluation_columns`.
 
     With `beside`, another model, only on the rows that both can score. The true label follows from
     the target by the model's own bands. Rows that the model can't score, such as those with a value it never saw, are
-    counted under `unscorable` and are in no metric. Only counts reach the driver.
+    counted under `unscorable` and are in no metric. Only counts reach the driver. `expected` is the number of rows,
+    where it is known.
     Raises EvaluationError if no row can be scored, ArtifactError for a model of another contract.
     """
     artifact.require(contract)
@@ -45,7 +51,12 @@ def evaluate(
     count = partial(_count_batch, files=ship(artifact), contract=contract, known=known)
     parts = map_tables(rows, count, batch_size=BATCH_ROWS)
     parts.set_name("evaluate")
-    total = sum((Counts.from_bytes(row["counts"]) for row in parts.iter_rows()), Counts.none(len(artifact.labels)))
+    total = Counts.none(len(artifact.labels))
+    progress.begin(f"evaluating {artifact.ref}", rows=expected)
+    for row in parts.iter_rows():
+        part = Counts.from_bytes(row["counts"])
+        total += part
+        progress.advance(rows=part.rows + part.unscorable.total())
     if not total.rows:
         raise _nothing_scored(artifact, beside, contract, total.unscorable)
     return summary(total, artifact.label)
@@ -90,7 +101,7 @@ def evaluate_dataset(
     rows = dataset.rows(evaluation_columns(contract))
     if split is not None:
         rows = map_tables(rows, partial(_holdout, split=split, key=contract.key), batch_size=BATCH_ROWS)
-    return evaluate(artifact, rows, contract, beside)
+    return evaluate(artifact, rows, contract, beside, dataset.manifest["rows"]["accepted"] if split is None else None)
 
 
 def require_targets(dataset: Dataset) -> None:

@@ -71,7 +71,7 @@ class HttpsStore(Store):
         """The rows of a file on the web; `source_file` holds its address. StoreError says why it can't be had."""
         path, cached = fetch(address)
         filesystem = fs.LocalFileSystem()
-        rows = read_files(
+        rows, tasks = read_files(
             filesystem, [filesystem.get_file_info(str(path))], lambda available, _: columns(available, cached.url)
         )
         rows = map_tables(rows, partial(with_source_file, where=cached.url), udf_modifying_row_count=False)
@@ -81,7 +81,7 @@ class HttpsStore(Store):
             "etag": cached.etag,
             "modified": cached.modified,
         }
-        return Source(rows, [description])
+        return Source(rows, [description], tasks=tasks)
 
 
 def fetch(address: Address, cache: Path | None = None) -> tuple[Path, CachedFile]:

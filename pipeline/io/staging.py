@@ -6,19 +6,17 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
 import ray.data
-from ray.data._internal.execution.interfaces import TaskContext
-from ray.data.block import Block, BlockAccessor
 
 from nightprice.address import Address
 from nightprice.errors import first_line
-from pipeline.cluster.arrow_tasks import write_blocks
 from pipeline.errors import GateRefused
 from pipeline.io.stores import AddressError, Published, Store, StoreError, exactly
-from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, TaggedBlockSink, WriteStats, accepted_schema
+from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WriteStats, write_tagged
 from pipeline.manifests import DatasetManifest, parse_manifest
 
 logger = logging.getLogger(__name__)
@@ -152,33 +150,17 @@ def write_staged(rows: ray.data.Dataset, staging: Staging, rejected: pa.Schema, 
     table.
     """
     staging.start(rejected)
-    sink = _StagingSink(staging, key)
+    stats = WriteStats()
     try:
-        write_blocks(rows, sink)
-        staging.reconcile(sink.stats)
-        yield StagedTables(staging, sink.stats)
+        # The table of the accepted rows is made for the columns of the first block.
+        stats = write_tagged(rows, staging.write, key, partial(staging.create, ACCEPTED))
+        staging.reconcile(stats)
+        yield StagedTables(staging, stats)
     except GateRefused:
-        staging.keep_rejected(sink.stats.written)
+        staging.keep_rejected(stats.written)
         raise
     finally:
         staging.clean()
-
-
-class _StagingSink(TaggedBlockSink):
-    """Into staging tables; that of the accepted rows is made for the columns of the first block."""
-
-    def __init__(self, staging: Staging, key: str) -> None:
-        super().__init__(staging.write, key)
-        self._staging = staging
-
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteStats:
-        return super().write(self._with_table(blocks), ctx)
-
-    def _with_table(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        for number, block in enumerate(blocks):
-            if number == 0:
-                self._staging.create(ACCEPTED, accepted_schema(BlockAccessor.for_block(block).to_arrow().schema))
-            yield block
 
 
 class TableStore(Store):

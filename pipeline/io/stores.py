@@ -58,6 +58,8 @@ class Source:
     """What these rows are read from, for the manifest."""
     left_out: Sequence[str] = ()
     """What lies at the address and is not read, such as files of other kinds; for the manifest."""
+    tasks: int | None = None
+    """How many tasks read them, where that is known: to show how far a run is."""
 
 
 class Staged(Protocol):

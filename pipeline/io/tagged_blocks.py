@@ -4,20 +4,21 @@ A tagged table has the columns of its accepted rows and two more: `rejected`, a 
 (null in accepted rows), and `warnings`, the list of an accepted row's `field:problem`. It exists in memory only.
 """
 
+import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
-from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
-from ray.data.block import Block, BlockAccessor
-from ray.data.datasource import WriteResult
 
-from pipeline.cluster.arrow_tasks import write_blocks
+from pipeline import progress
+from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io.kmv_sketch import KmvSketch, task_size
 from pipeline.row_sample import sampled
 from transforms.clean import REASONS, REASONS_TYPE
@@ -137,38 +138,41 @@ WriteTable = Callable[[str, pa.Table, str], Any]
 `task` names the write task and the block; it is the same when Ray runs the task again, and the store must then replace
 what the first attempt left. What is returned is kept in `WriteStats.written`."""
 
+Begin = Callable[[pa.Schema], Any]
+"""`begin(schema)` is called once in each task, before its first block, with the columns of the accepted rows."""
 
-def write_tagged(rows: ray.data.Dataset, write_table: WriteTable, key: str) -> WriteStats:
+
+def write_tagged(rows: ray.data.Dataset, write_table: WriteTable, key: str, begin: Begin | None = None) -> WriteStats:
     """Write a dataset of tagged blocks: one call of `write_table` a block and kind that has rows, in Ray's tasks."""
-    sink = TaggedBlockSink(write_table, key)
-    write_blocks(rows, sink)
-    return sink.stats
+    parts = map_tables(rows, partial(_write_block, write_table=write_table, key=key, begin=begin))
+    parts.set_name(rows.name)
+    stats = WriteStats()
+    tasks: set[int] = set()
+    # Closed, it waits for the tasks that still write: what they leave can be removed then.
+    batches: Any = iter(parts.iter_batches(batch_size=None, batch_format="pyarrow"))
+    with closing(batches):
+        for task, stored in (row.values() for batch in batches for row in batch.to_pylist()):
+            part: WriteStats = pickle.loads(stored)
+            progress.advance(rows=part.read, tasks=int(task not in tasks))
+            tasks.add(task)
+            stats += part
+    progress.begin("checking what was written")
+    return stats
 
 
-class TaggedBlockSink(Datasink[WriteStats]):
-    """Writes accepted and rejected rows of every block by `write_table`. After the write, `stats` holds the sum."""
-
-    def __init__(self, write_table: WriteTable, key: str) -> None:
-        self._write_table = write_table
-        self._key = key
-        self.stats = WriteStats()
-
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteStats:
-        total = WriteStats()
-        for number, block in enumerate(blocks):
-            table = BlockAccessor.for_block(block).to_arrow()
-            if len(table):
-                total += self._write_block(table, f"{ctx.task_idx:06d}-{number:04d}")
-        total.keys = total.keys.shrunk(task_size(ctx.task_idx))
-        return total
-
-    def _write_block(self, table: pa.Table, task: str) -> WriteStats:
+def _write_block(table: pa.Table, write_table: WriteTable, key: str, begin: Begin | None) -> pa.Table:
+    task = TaskContext.get_current()
+    assert task is not None, "outside of a task of Ray Data"
+    number = task.kwargs["block"] = task.kwargs.get("block", -1) + 1
+    stats = WriteStats()
+    began = begin(accepted_schema(table.schema)) if begin and not number else None
+    if len(table):
         accepted, rejected, warnings = untag(table)
-        stats = stats_of(accepted, rejected, warnings, self._key)
-        for kind, rows in ((ACCEPTED, accepted), (REJECTED, rejected)):
-            if len(rows):
-                stats.written.append(self._write_table(kind, rows, task))
-        return stats
-
-    def on_write_complete(self, write_result: WriteResult[WriteStats]) -> None:
-        self.stats = sum(write_result.write_returns, WriteStats())
+        stats = stats_of(accepted, rejected, warnings, key)
+        stats.keys = stats.keys.shrunk(task_size(task.task_idx))
+        for kind, some in ((ACCEPTED, accepted), (REJECTED, rejected)):
+            if len(some):
+                stats.written.append(write_table(kind, some, f"{task.task_idx:06d}-{number:04d}"))
+    if began is not None:
+        stats.written.append(began)
+    return pa.table({"task": [task.task_idx], "stats": pa.array([pickle.dumps(stats)], pa.binary())})

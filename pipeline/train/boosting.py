@@ -12,6 +12,7 @@ import xgboost
 from ray.train.xgboost import XGBoostTrainer
 
 from nightprice.signals import held
+from pipeline import progress
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import check_rows, read_batches
 from pipeline.train.estimator import Estimator, Trained, TrainingRun, run_workers, threads
@@ -86,9 +87,11 @@ def class_weights(counts: list[int], balance: float) -> list[float]:
 def train_worker(config: dict[str, Any]) -> bytearray:
     """What every Ray Train worker runs: spool its shard, boost together, return the booster, in XGBoost's format."""
     training, validation = Spool(config["features"]), Spool(config["features"])
+    progress.begin("reading the training rows", rows=config["rows"])
     for batch in with_heartbeats(read_batches(ray.train.get_dataset_shard("train")), config["heartbeats"]):
         training.append(batch.features[~batch.validation], batch.labels[~batch.validation])
         validation.append(batch.features[batch.validation], batch.labels[batch.validation])
+        progress.advance(rows=len(batch.keys))
     check_rows(_total(training.rows + validation.rows), config["rows"])
     if not _total(validation.rows):
         raise TrainingError(
@@ -99,10 +102,12 @@ def train_worker(config: dict[str, Any]) -> bytearray:
         "max_bin": config["max_bin"],
         "nthread": threads(config["threads"]),
     }
+    progress.begin("binning")
     # XGBoost takes what Python raises for a signal in an iterator for the end of its rows.
     with held(signal.SIGINT, signal.SIGTERM):
         matrix = quantile_matrix(training, **options)
         held_out = quantile_matrix(validation, **options, ref=matrix)
+    progress.begin("boosting", rounds=config["rounds"])
     booster = xgboost.train(
         {**config["parameters"], "nthread": options["nthread"]},
         matrix,
@@ -120,11 +125,13 @@ def _total(rows: int) -> int:
 
 
 class _Report(xgboost.callback.TrainingCallback):
-    """Reports the validation loss to Ray Train, every few rounds."""
+    """Shows the validation loss, and reports it to Ray Train every few rounds."""
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
+        loss = evals_log["validation"]["mlogloss"][-1]
+        progress.advance(f"validation log loss {loss:.4f}", rounds=1)
         if epoch % _REPORT_ROUNDS == 0:
-            ray.train.report({"round": epoch, "validation_loss": evals_log["validation"]["mlogloss"][-1]})
+            ray.train.report({"round": epoch, "validation_loss": loss})
         return False
 
 

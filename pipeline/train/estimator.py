@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,12 +19,14 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from nightprice.machine import process_cpus
+from pipeline import progress
 from pipeline.cluster.nodes import drivers_node
 from pipeline.cluster.resources import can_grow
+from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.train.encoded_rows import padded
 from pipeline.train.statistics import TrainingError
-from pipeline.train.watchdog import Watchdog, what_is_wrong
+from pipeline.train.watchdog import HEARTBEAT_SECONDS, Watchdog, what_is_wrong
 from transforms.contract import Contract
 from transforms.encode import Matrix
 
@@ -120,6 +123,7 @@ def run_workers(
     if run.workers == 1 and not can_grow():
         here = trainer(worker, train_loop_config=config, datasets=datasets, scaling_config=ScalingConfig(num_workers=0))
         return [_fit(here).return_value]
+    progress.begin("starting the workers")
     actor: Any = ray.remote(num_cpus=0)(_Results)
     results = actor.options(scheduling_strategy=drivers_node()).remote()
     failures = FailureConfig(
@@ -135,15 +139,24 @@ def run_workers(
         scaling_config=ScalingConfig(num_workers=run.workers, resources_per_worker={"CPU": run.cpus}),
         run_config=RunConfig(name=run.name, storage_path=run.scratch, failure_config=failures),
     )
-    run.watchdog.run(partial(_fit, apart))
+    run.watchdog.run(partial(_fit, apart), partial(_show, results))
     return list(ray.get(results.all.remote()))
 
 
 class _Results:
-    """What the workers returned, by rank; an actor, since Ray Train hands over what the first one returned alone."""
+    """What the workers returned, by rank, and how far the first one is; an actor, since Ray Train hands over what the
+    first one returned alone.
+    """
 
     def __init__(self) -> None:
         self._results: dict[int, Any] = {}
+        self._progress: Progress | None = None
+
+    def tell(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def told(self) -> Progress | None:
+        return self._progress
 
     def add(self, rank: int, result: Any) -> None:
         self._results[rank] = result
@@ -153,8 +166,18 @@ class _Results:
 
 
 def _hand_over(config: dict[str, Any]) -> None:
-    result = config["worker"](config["config"])
-    ray.get(config["results"].add.remote(ray.train.get_context().get_world_rank(), result))
+    rank, results = ray.train.get_context().get_world_rank(), config["results"]
+    tell = progress.at_intervals(HEARTBEAT_SECONDS, results.tell.remote)
+    with progress.watched(tell) if rank == 0 else nullcontext():
+        result = config["worker"](config["config"])
+    ray.get(results.add.remote(rank, result))
+
+
+def _show(results: Any) -> None:
+    """Pass on how far the first worker is, if the actor answers at once."""
+    ready, _ = ray.wait([results.told.remote()], timeout=HEARTBEAT_SECONDS)
+    if ready and (now := ray.get(ready[0])):
+        progress.tell(now)
 
 
 def _fit(trainer: Any) -> Any:

@@ -9,6 +9,7 @@ import ray.train
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from pipeline import progress
 from pipeline.settings import ForestSettings
 from pipeline.train.encoded_rows import check_rows, read_batches
 from pipeline.train.estimator import Estimator, Trained, TrainingRun, run_workers, threads
@@ -86,8 +87,10 @@ def grow(features: Matrix, labels: npt.NDArray[np.int8], seeds: dict[int, int], 
     parts = []
     # scikit-learn grows a tree without holding Python's lock: threads do, and the data is held once.
     with ThreadPoolExecutor(threads(config["threads"])) as pool:
+        progress.begin("growing trees", trees=len(seeds))
         trees = pool.map(lambda seed: grow_tree(features, labels, weights, seed, settings), seeds.values())
         for number, tree in zip(seeds, trees, strict=True):
+            progress.advance(trees=1)
             total[:, tree.classes_] += tree.predict_proba(sample)
             importance += tree.feature_importances_
             parts.append(_nodes(tree, number, config["categories"]))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray.data
 
 from nightprice.errors import NightpriceError
+from pipeline import progress
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.row_sample import sampled
 from pipeline.split import Split
@@ -102,7 +103,12 @@ def collect_statistics(rows: ray.data.Dataset, split: Split, contract: Contract)
     count = partial(_row_of_statistics, split=split, contract=contract)
     parts = map_tables(rows, count, batch_size=BATCH_ROWS)
     parts.set_name("statistics")
-    return sum((_from_row(row, contract.key) for row in parts.iter_rows()), DatasetStatistics(contract.key))
+    total = DatasetStatistics(contract.key)
+    for row in parts.iter_rows():
+        part = _from_row(row, contract.key)
+        total += part
+        progress.advance(rows=part.rows + part.holdout)
+    return total
 
 
 def statistics_of(table: pa.Table, split: Split, contract: Contract) -> DatasetStatistics:

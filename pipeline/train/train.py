@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from nightprice.errors import UsageError
+from pipeline import progress
 from pipeline.cluster.resources import await_workers
 from pipeline.cluster.session import on_ray
 from pipeline.datasets import Dataset, open_dataset
@@ -97,6 +98,7 @@ def train(
     labels = dataset.label.labels
     with tempfile.TemporaryDirectory(prefix="nightprice-") as scratch:
         await_workers(workers, worker_cpus(workers, settings), settings.resource_wait_seconds)
+        progress.begin("learning the vocabulary", rows=dataset.manifest["rows"]["accepted"])
         statistics = collect_statistics(dataset.rows(training_columns(contract)), split, contract)
         statistics.check(labels, split)
         encoder = Encoder(contract, statistics.vocabulary(contract, labels))
@@ -153,6 +155,7 @@ def _artifact(run: _Run, kind: Estimator, other: Artifact | None, scratch: Path)
     begun = time.monotonic()
     trained = kind.fit(_training_run(run, kind, rows, scratch))
     seconds = time.monotonic() - begun
+    progress.begin("checking the export")
     check_parity(trained.onnx, rows, trained.expected)
     manifest = _manifest(run, trained, seconds)
     draft = _written(scratch / "draft", manifest, trained, rows, run.split.ids_file())

@@ -20,7 +20,7 @@ from pipeline.train.statistics import TrainingError
 T = TypeVar("T")
 
 # Between two heartbeats of a worker that has its rows, and between two looks at them.
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 2.0
 
 
 class Heartbeats:
@@ -53,16 +53,19 @@ class Watchdog:
         actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Heartbeats)
         return cls(seconds, actor.options(scheduling_strategy=drivers_node()).remote(workers))
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread and return its result. Raises TrainingError once a worker was silent for too long.
+    def run(self, work: Callable[[], T], meanwhile: Callable[[], None]) -> T:
+        """Do the work in a thread and return its result; every HEARTBEAT_SECONDS call `meanwhile`.
+
+        Raises TrainingError once a worker was silent for too long.
 
         Ctrl-C ends the wait as it ends any other; were Ray Train in the main thread, it would answer with exit code 1
         and no word.
         """
         done: Future[T] = Future()
         threading.Thread(target=_fulfil, args=(done, work), name="training", daemon=True).start()
-        while not wait([done], timeout=None if self.heartbeats is None else HEARTBEAT_SECONDS).done:
-            if self._is_silent():
+        while not wait([done], timeout=HEARTBEAT_SECONDS).done:
+            meanwhile()
+            if self.heartbeats is not None and self._is_silent():
                 raise TrainingError(
                     f"Training stands still: for {self.seconds:g} s a worker has not started, or no rows have "
                     "reached it. "

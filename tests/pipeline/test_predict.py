@@ -125,22 +125,19 @@ def test_scored_rows_can_be_read_as_a_source(tmp_path: Path, settings: Settings)
     assert rows[0]["id"] == 2**60 + 1
 
 
-def test_a_block_that_kills_every_actor_is_an_error_and_not_tried_for_ever(
+def test_a_block_that_kills_every_worker_is_an_error_and_not_tried_for_ever(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Promise: an actor starts again three times."""
+    """Promise: a task is tried again three times."""
     tries = tmp_path / "tries"
 
-    class Deadly:
-        def __init__(self, **_: Any) -> None: ...
+    def deadly(raw: pa.Table, **_: Any) -> pa.Table:
+        with tries.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return raw
 
-        def __call__(self, raw: pa.Table) -> pa.Table:
-            with tries.open("a") as file:
-                file.write("x")
-            os.kill(os.getpid(), signal.SIGKILL)
-            return raw
-
-    monkeypatch.setattr("pipeline.predict.Scorer", Deadly)
+    monkeypatch.setattr("pipeline.predict.score_block", deadly)
     with pytest.raises(
         NightpriceError, match=r"^The workers of a task died, every time that it was tried\. Nothing was published"
     ):

@@ -23,6 +23,7 @@ from pipeline.io import Address, Columns, Source, Store, StoreError, parse_addre
 from pipeline.io.files import read as read_module
 from pipeline.io.files import write as write_module
 from pipeline.process import process
+from pipeline.progress import Progress, watched
 from pipeline.settings import Settings
 from pipeline.versions import new_version
 from tests.support.paths import ROOT
@@ -62,6 +63,22 @@ def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -
         ("price:unparseable", "ask", None, str(source)),
         ("row:invalid", None, "6,oops", str(tmp_path / "broken.csv")),
     }
+
+
+def test_the_progress_tells_rows_and_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_module, "SMALLEST_TASK_BYTES", 1)
+    monkeypatch.setattr(read_module, "task_bytes", lambda total: 1)
+    for part in range(3):
+        write_csv(tmp_path / "raw" / f"{part}.csv", [listing(part * 10 + row) for row in range(5)])
+    told: list[Progress] = []
+
+    with watched(told.append):
+        process(str(tmp_path / "raw"), str(tmp_path / "dataset"), Settings())
+
+    cleaning = [progress for progress in told if progress.stage == "cleaning"]
+    assert cleaning[0].totals == {"tasks": 3}
+    assert cleaning[-1].counts == {"rows": 15, "tasks": 3}
+    assert len(cleaning) > 2, "not all at once"
 
 
 def test_prices_of_a_thousand_and_more_keep_their_value(tmp_path: Path) -> None:

@@ -48,12 +48,13 @@ class BigQueryStore(TableStore):
         query = f"SELECT {', '.join(f'`{name}`' for name in chosen)} FROM {target.relation}"
         result = _Result(target, query)
         # Without their number Ray would cut what few streams give into 200 blocks.
+        tasks = max(len(result.streams), 1)
         with retried():
             rows: ray.data.Dataset = ray.data.read_datasource(
-                result, override_num_blocks=max(len(result.streams), 1), ray_remote_args={"max_retries": RETRIES}
+                result, override_num_blocks=tasks, ray_remote_args={"max_retries": RETRIES}
             )
         rows = map_tables(rows, partial(as_raw_rows, where=address.display))
-        return Source(rows, [{"path": address.display}])
+        return Source(rows, [{"path": address.display}], tasks=tasks)
 
 
 def _columns(address: BigQueryAddress) -> list[str]:

@@ -48,13 +48,15 @@ class FileSlice:
     """None: all of the file."""
 
 
-def read_files(filesystem: fs.FileSystem, files: Sequence[fs.FileInfo], columns: Columns) -> ray.data.Dataset:
-    """The rows of files, lazily; `source_file` holds the path of each row's file."""
+def read_files(
+    filesystem: fs.FileSystem, files: Sequence[fs.FileInfo], columns: Columns
+) -> tuple[ray.data.Dataset, int]:
+    """The rows of files, lazily (`source_file` holds the path of each row's file), and how many tasks read them."""
     size = task_bytes(sum(file.size for file in files))
     tasks = _packed([part for file in files for part in _slices(filesystem, file, size)], size)
     rows = [{"slices": json.dumps([asdict(part) for part in task])} for task in tasks]
     read = partial(_read_task, filesystem=filesystem, columns=columns)
-    return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1)
+    return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1), len(rows)
 
 
 def task_bytes(total: int) -> int:

@@ -18,8 +18,8 @@ class FileStore(Store):
     def read(self, address: Address, columns: Columns) -> Source:
         found = find_files(address)
         warn_of_left_out(address, found.left_out)
-        rows = read_files(found.filesystem, found.files, columns)
-        return Source(rows, describe_files(found.files), found.left_out)
+        rows, tasks = read_files(found.filesystem, found.files, columns)
+        return Source(rows, describe_files(found.files), found.left_out, tasks)
 
     def write(
         self, address: Address, rows: ray.data.Dataset, rejected: pa.Schema, key: str

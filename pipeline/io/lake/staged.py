@@ -3,22 +3,19 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
-from ray.data._internal.execution.interfaces import TaskContext
-from ray.data.block import Block, BlockAccessor
 
 from nightprice.errors import first_line
-from pipeline.cluster.arrow_tasks import write_blocks
 from pipeline.io.files.errors import writing
 from pipeline.io.lake.table import MANIFEST, VERSION, DataFile, LakeTable
 from pipeline.io.stores import StoreError
-from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, TaggedBlockSink, WriteStats, accepted_schema
+from pipeline.io.tagged_blocks import ACCEPTED, REJECTED, WriteStats, write_tagged
 from pipeline.manifests import DatasetManifest
 from pipeline.versions import new_version
 
@@ -44,9 +41,7 @@ class StagedFiles:
 
     def write(self, rows: ray.data.Dataset, key: str) -> None:
         """Write tagged blocks, and leave exactly the files that successful tasks wrote."""
-        sink = _FileSink(partial(_write_file, self._locations, self.version), key)
-        write_blocks(rows, sink)
-        self.stats = sink.stats
+        self.stats = write_tagged(rows, partial(_write_file, self._locations, self.version), key, _without_metadata)
         for item in self.stats.written:
             if isinstance(item, pa.Schema):
                 self._schemas.setdefault(ACCEPTED, item)
@@ -108,17 +103,6 @@ def _write_file(
         return DataFile(kind, path, filesystem.get_file_info(f"{folder}/{path}").size, len(rows))
 
 
-class _FileSink(TaggedBlockSink):
-    """Also returns the columns of the accepted rows: there may be no row, and thus no file, that has them."""
-
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteStats:
-        schemas: list[pa.Schema] = []
-        stats = super().write(self._noting(blocks, schemas), ctx)
-        stats.written += schemas
-        return stats
-
-    def _noting(self, blocks: Iterable[Block], schemas: list[pa.Schema]) -> Iterator[Block]:
-        for block in blocks:
-            if not schemas:
-                schemas.append(accepted_schema(BlockAccessor.for_block(block).to_arrow().schema).remove_metadata())
-            yield block
+def _without_metadata(columns: pa.Schema) -> pa.Schema:
+    """The columns of the accepted rows: there may be no row, and thus no file, that has them."""
+    return columns.remove_metadata()

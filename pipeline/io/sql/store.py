@@ -54,7 +54,7 @@ class SqlStore(TableStore):
             ranges = [{"where": where} for where in key_ranges(database, cursor, available)]
         read = partial(_read_ranges, database=database, columns=chosen)
         rows = map_tables(ray.data.from_items(ranges, override_num_blocks=len(ranges)), read, batch_size=1)
-        return Source(rows, [{"path": address.display}])
+        return Source(rows, [{"path": address.display}], tasks=len(ranges))
 
 
 def key_ranges(database: Database, cursor: Any, columns: dict[str, Column]) -> list[str]:

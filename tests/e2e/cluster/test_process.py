@@ -46,9 +46,7 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, raw: P
 
 
 def test_a_node_that_dies_while_it_scores_costs_no_row_and_doubles_none(cluster: Cluster, raw: Path) -> None:
-    """Promise: the same for `predict`, whose actors start again elsewhere and score anew what they had not handed
-    over.
-    """
+    """Promise: the same for `predict`, whose blocks are scored anew elsewhere."""
     cluster.restore(3)
     sink, gate = cluster.shared / "scored", folder_of_gate(cluster.shared / "gate-scored", SHARDS // 2)
     Registry(str(cluster.shared / "scoring")).publish(tiny_artifact(cluster.shared / "scoring-made"), NAME)
@@ -56,7 +54,7 @@ def test_a_node_that_dies_while_it_scores_costs_no_row_and_doubles_none(cluster:
     run = cluster.gated(gate, "predict", *model, "--source", "gated:///mnt/raw", "--sink", "/mnt/scored")
     until(lambda: waiting_at(sink, gate), run)
 
-    cluster.kill(next(worker for worker in cluster.workers if any("Scorer" in line for line in worker.processes())))
+    cluster.kill(next(each for each in cluster.workers if any("score_block" in line for line in each.processes())))
     (gate / "open").touch()
     manifest = finish(run).result()
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from nightprice.errors import ContractError, UsageError
+from pipeline.progress import Progress, watched
 from pipeline.settings import ForestSettings, Settings, XGBoostSettings
 from pipeline.split import Split
 from pipeline.train.statistics import TrainingError
@@ -86,15 +87,32 @@ def test_it_learned_something(boosted: dict[str, Any]) -> None:
 
 
 def test_the_same_data_seed_and_worker_give_the_same_model(boosted: dict[str, Any], data: str, registry: str) -> None:
-    again = train(data, registry=registry, settings=SETTINGS)
+    told: list[Progress] = []
+    with watched(told.append):
+        again = train(data, registry=registry, settings=SETTINGS)
     assert again["metrics"] == boosted["metrics"]
+    stages = list(dict.fromkeys(progress.stage for progress in told))
+    assert stages == [
+        "learning the vocabulary",
+        "reading the training rows",
+        "binning",
+        "boosting",
+        "checking the export",
+        f"evaluating {again['model']}",
+    ]
+    last = [progress for progress in told if progress.stage == "boosting"][-1]
+    assert last.counts == last.totals == {"rounds": 60}
+    assert last.note.startswith("validation log loss 0.")
     assert file(registry, again, "model.onnx") == file(registry, boosted, "model.onnx")
 
 
 def test_two_workers_train_one_model_on_their_halves(boosted: dict[str, Any], data: str, registry: str) -> None:
-    halves = train(data, workers=2, registry=registry, settings=SETTINGS)
+    told: list[Progress] = []
+    with watched(told.append):
+        halves = train(data, workers=2, registry=registry, settings=SETTINGS)
     manifest = load(registry, halves).manifest
     assert manifest["training"]["workers"] == 2
+    assert {"starting the workers", "learning the vocabulary"} < {progress.stage for progress in told}
     assert manifest["split"]["training_rows"] % 2 == 1, "an even number would lose no row to equal halves anyway"
     assert halves["metrics"]["log_loss"] == pytest.approx(boosted["metrics"]["log_loss"], abs=0.03)
 

@@ -49,13 +49,13 @@ def test_a_run_without_heartbeats_ends_with_what_is_wrong(
             TrainingError,
             match=rf"^Training stands still: for 1\.5 s a worker has not started, or .* {wrong} Nothing was ",
         ):
-            Watchdog.over(2, seconds=1.5).run(lambda: end.wait(60))
+            Watchdog.over(2, seconds=1.5).run(lambda: end.wait(60), lambda: None)
     finally:
         end.set()
 
 
 def test_a_run_ends_with_its_result_or_its_error(of_a_cluster: None) -> None:
     with pytest.raises(ZeroDivisionError):
-        Watchdog.over(1, seconds=60).run(lambda: 1 // 0)
+        Watchdog.over(1, seconds=60).run(lambda: 1 // 0, lambda: None)
 
-    assert Watchdog.over(1, seconds=60).run(lambda: "a model") == "a model"
+    assert Watchdog.over(1, seconds=60).run(lambda: "a model", lambda: None) == "a model"
