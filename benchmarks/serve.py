@@ -36,7 +36,8 @@ SERVICES = {
     "a": "notebook: Flask, gunicorn, 2 workers",
     "b": "our app, uvicorn, 1 worker",
     "c": "our app, Ray Serve's defaults",
-    "d": "ours as shipped, 1 replica",
+    "d": "ours, 1 replica that stays",
+    "e": "ours, 1 or 2 replicas as the load asks",
 }
 
 
@@ -65,7 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     parser.add_argument(
-        "--only", default="abcd", help="which services, as in bd: " + "; ".join(f"{k} {v}" for k, v in SERVICES.items())
+        "--only",
+        default="abcde",
+        help="which services, as in bd: " + "; ".join(f"{k} {v}" for k, v in SERVICES.items()),
     )
     parser.add_argument(
         "--folder", type=Path, help="where the models are kept for the next time [default: a temporary folder]"
@@ -127,7 +130,8 @@ def running(key: str, folder: Path) -> Iterator[tuple[int, "subprocess.Popen[byt
     ours = ["-m", "pipeline", "serve", "--registry", registry, "--port", str(port)]
     flask = ["-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "benchmarks.notebook_service:app()"]
     bare = ["-m", "benchmarks.bare", registry, str(port)]
-    arguments = {"a": flask, "b": bare, "c": ours, "d": ours}[key]
+    replicas = {"c": "1", "d": "1", "e": "2"}
+    arguments = {"a": flask, "b": bare}.get(key) or [*ours, "--max-replicas", replicas[key]]
     environment = (
         os.environ | {MODEL_VARIABLE: str(folder / FOREST)} | ({"RAY_SERVE_ENABLE_HA_PROXY": "0"} if key == "c" else {})
     )
@@ -237,8 +241,9 @@ def _ratios(loads: dict[tuple[str, int], Load], bulks: dict[str, Bulk]) -> dict[
     found = {}
     for (other, connections), load in loads.items():
         if other != "d" and ("d", connections) in loads:
-            ours = loads["d", connections].requests_per_second
-            found[f"d/{other} at {connections}"] = round(ours / load.requests_per_second, 2)
+            ours, its = loads["d", connections].requests_per_second, load.requests_per_second
+            name, ratio = ("e/d", its / ours) if other == "e" else (f"d/{other}", ours / its)
+            found[f"{name} at {connections}"] = round(ratio, 2)
     for way in ("Arrow", "JSON"):
         if way in bulks:
             found[f"{way}/in process"] = round(bulks[way].rows_per_second / bulks["in process"].rows_per_second, 2)
