@@ -6,12 +6,14 @@ serve run serve_app.app:app model=NAME@champion registry=/srv/models max_replica
 import logging
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from nightprice.errors import UsageError
+from nightprice.machine import process_cpus
 from registry.registry import Registry
 from serve_app.deployment.autoscaling import LOOK_BACK_S, POLICY, REQUESTS_IN_HAND
 from serve_app.deployment.environment import CONNECTIONS
@@ -104,12 +106,15 @@ def build(options: ServeOptions) -> Application:
 
 
 def _replicas(options: ServeOptions) -> dict[str, Any]:
-    if not options.autoscales:
+    # `serve build` writes a configuration without a cluster.
+    cpus = ray.cluster_resources().get("CPU", 1.0) if ray.is_initialized() else process_cpus()
+    most = options.most_replicas(cpus)
+    if most == options.min_replicas:
         return {"num_replicas": options.min_replicas}
     return {
         "autoscaling_config": AutoscalingConfig(
             min_replicas=options.min_replicas,
-            max_replicas=options.max_replicas,
+            max_replicas=most,
             target_ongoing_requests=options.target_ongoing_requests,
             upscale_delay_s=options.upscale_delay_s,
             downscale_delay_s=options.downscale_delay_s,

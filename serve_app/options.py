@@ -57,7 +57,9 @@ class ServeOptions(LayeredSettings):
     metrics_port: Port | None = Field(None, description="Port of the metrics. None: the first free one from 9400 on.")
 
     min_replicas: Positive = Field(1, description="Replicas that always run.")
-    max_replicas: Positive = Field(1, description="Maximum number of replicas.")
+    max_replicas: Positive | None = Field(
+        None, description="Maximum number of replicas. None: as many as the CPUs of the cluster allow."
+    )
     target_ongoing_requests: float = Field(
         2.0, gt=0, description="Requests that a replica has in hand, on average, that autoscaling aims at."
     )
@@ -103,16 +105,19 @@ class ServeOptions(LayeredSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "ServeOptions":
-        if self.max_replicas < self.min_replicas:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas={self.max_replicas} is less than min_replicas={self.min_replicas}")
         if any(len(key.get_secret_value()) < 16 for key in self.api_keys):
             raise ValueError("an API key is shorter than 16 characters")
         return self
 
-    @property
-    def autoscales(self) -> bool:
-        """Whether the number of replicas follows the load."""
-        return self.min_replicas < self.max_replicas
+    def most_replicas(self, cpus: float) -> int:
+        """The maximum number of replicas on a cluster of so many CPUs.
+
+        >>> ServeOptions(num_cpus=0.5).most_replicas(4), ServeOptions(max_replicas=2).most_replicas(4)
+        (8, 2)
+        """
+        return self.max_replicas or max(self.min_replicas, int(cpus / (self.num_cpus or 1)))
 
     @property
     def is_local(self) -> bool:

@@ -128,6 +128,8 @@ def launch(variables: Mapping[str, str] | None = None, files: int | None = None,
     many files at most.
     """
     port = options.setdefault("port", free_port())
+    # By default they follow the load.
+    options.setdefault("max_replicas", options.get("min_replicas", 1))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {variable(name): str(value) for name, value in options.items()} | {
         "PYTHONPATH": str(ROOT),
