@@ -399,7 +399,9 @@ def serve(
         int | None, typer.Option(min=1, max=65_535, metavar="P", help="Port to listen at (default: 8000).")
     ] = None,
     min_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas that always run (default: 1).")] = None,
-    max_replicas: Annotated[int | None, typer.Option(min=1, help="Maximum number of replicas (default: what the CPUs allow).")] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of replicas (default: what the CPUs allow).")
+    ] = None,
 ) -> None:
     """Answer HTTP predictions with a model until Ctrl-C or SIGTERM. More options: NIGHTPRICE_SERVE_… variables."""
     from serve_app.deployment.run import serve

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.serve.config import AutoscalingPolicy
 
-from serve_app.app import Prediction
+from serve_app.app import Prediction, _replicas
 from serve_app.deployment.autoscaling import POLICY, REQUESTS_IN_HAND
 from serve_app.http.load import Load
 from serve_app.http.middleware import FastPath
@@ -37,6 +37,25 @@ def test_every_replica_takes_the_fast_path(most: int, reloader: ModelReloader) -
     through_ray = application(reloader, max_replicas=most)
 
     assert FastPath.app is through_ray
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 4), ({"num_cpus": 0.5}, 8), ({"num_cpus": 0}, 4), ({"max_replicas": 3}, 3)]
+)
+def test_by_default_there_are_as_many_replicas_as_the_cpus_allow(
+    options: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.app.process_cpus", lambda: 4)
+
+    (scaling,) = _replicas(ServeOptions(**options)).values()
+
+    assert (scaling.min_replicas, scaling.max_replicas) == (1, most)
+
+
+def test_where_the_cpus_allow_no_more_the_number_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.app.process_cpus", lambda: 4)
+
+    assert _replicas(ServeOptions(min_replicas=4)) == {"num_replicas": 4}
 
 
 def test_requests_that_wait_together_are_the_load(reloader: ModelReloader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -31,6 +33,7 @@ from transforms.clean import as_text
 SMALLEST_TASK_BYTES = 16 * 2**20
 LARGEST_TASK_BYTES = 36 * 2**20
 TASKS_PER_CPU = 4
+FOOTERS_AT_ONCE = 16
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 Reader = Callable[[fs.FileSystem, str, Columns], Iterator[pa.Table]]
@@ -53,7 +56,10 @@ def read_files(
 ) -> tuple[ray.data.Dataset, int]:
     """The rows of files, lazily (`source_file` holds the path of each row's file), and how many tasks read them."""
     size = task_bytes(sum(file.size for file in files))
-    tasks = _packed([part for file in files for part in _slices(filesystem, file, size)], size)
+    # Each footer is a request to the store, and there may be thousands.
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+        slices = chain.from_iterable(pool.map(lambda file: _slices(filesystem, file, size), files))
+        tasks = _packed(list(slices), size)
     rows = [{"slices": json.dumps([asdict(part) for part in task])} for task in tasks]
     read = partial(_read_task, filesystem=filesystem, columns=columns)
     return map_tables(ray.data.from_items(rows, override_num_blocks=len(rows)), read, batch_size=1), len(rows)
