@@ -400,7 +400,7 @@ def serve(
     ] = None,
     min_replicas: Annotated[int | None, typer.Option(min=1, help="Replicas that always run (default: 1).")] = None,
     max_replicas: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of replicas (default: what the CPUs allow).")
+        int | None, typer.Option(min=1, help="Maximum number of replicas (default: what CPUs allow).")
     ] = None,
 ) -> None:
     """Answer HTTP predictions with a model until Ctrl-C or SIGTERM. More options: NIGHTPRICE_SERVE_… variables."""
