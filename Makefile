@@ -66,6 +66,9 @@ bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvi
 bench-autoscale: install  ## seconds until replicas follow a step in the load, a promotion and a death
 	@$(BIN)/python -m benchmarks.autoscale $(ARGS)
 
+bench-scale: install  ## how cost grows with shards, nodes, workers and replicas, in miniature (needs root, and wrk)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
 bench-memory: install  ## memory of a replica over a million requests (needs wrk)
 	@$(BIN)/python -m benchmarks.serve_memory $(ARGS)
 
@@ -86,4 +89,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-start bench-process bench-train bench-predict bench-serve bench-autoscale bench-memory attack image lock
+.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-start bench-process bench-train bench-predict bench-serve bench-autoscale bench-scale bench-memory attack image lock
