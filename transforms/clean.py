@@ -13,7 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
-from transforms.contract import MISSING, NO_COLUMN, OTHER_COLUMN, UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
+from transforms.contract import (
+    JOINER,
+    MISSING,
+    NO_COLUMN,
+    OTHER_COLUMN,
+    UNKNOWN,
+    UNPARSEABLE,
+    Classes,
+    Contract,
+    Field,
+    Label,
+)
 from transforms.encode import Encoder, Mask
 from transforms.lift import ListMatcher, distinct, lift
 
@@ -28,8 +39,6 @@ BLANK_ROW_REASON = "row:blank"
 _ESCAPED_BYTE = r"\\x[89a-f][0-9a-f]"
 
 REASONS_TYPE = pa.list_(pa.string())
-# Between the texts of a joined field; no text of a table holds it.
-_JOINER = "\x1f"
 
 Words = frozenset[str]
 """Texts that mean nothing, in the form that `is_blank` compares."""
@@ -281,7 +290,7 @@ def _text_of(item: Field, raw: pa.Table, words: Words) -> tuple[pa.Array | pa.Ch
     first, *others = [_raw_column(raw, name) for name in item.columns]
     if item.joined:
         trimmed = [_trimmed_or_null(column, words) for column in (first, *others)]
-        return pc.binary_join_element_wise(*trimmed, _JOINER) if others else trimmed[0], {}
+        return pc.binary_join_element_wise(*trimmed, JOINER) if others else trimmed[0], {}
     is_missing = lift(partial(is_blank, words=words), pa.bool_())
     from_other = np.zeros(len(raw), np.bool_)
     for other in others:

@@ -173,6 +173,16 @@ def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType) 
     assert (cleaned.accepted["price"].to_pylist(), cleaned.rejected["price"].to_pylist()) == ([75.0], ["ask me"])
 
 
+def test_parts_of_a_key_that_hold_the_separator_are_refused_like_one_key_alone() -> None:
+    """Joined, both rows would be one text and so one key."""
+    parts = [{"carrier": "UA\x1f15", "flight": "45"}, {"carrier": "UA", "flight": "15\x1f45"}]
+    rows = [{**FLIGHTS.good, **part} for part in parts]
+
+    assert_same(rows, FLIGHTS)
+    cleaned = clean(FLIGHTS.table(rows), FLIGHTS.contract)
+    assert cleaned.rejected["reasons"].to_pylist() == [[f"{FLIGHTS.contract.key}:unparseable"]] * 2
+
+
 def test_a_nested_value_that_json_has_no_word_for_is_kept_as_its_text() -> None:
     amenities = pa.array([[Decimal("1.50")]])
 
