@@ -18,10 +18,10 @@ from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io.files.errors import reading
 from pipeline.io.files.locate import format_of
-from pipeline.io.files.text import decoded, read_csv, read_json_lines
+from pipeline.io.files.text import read_csv, read_json_lines
 from pipeline.io.stores import Columns
 from pipeline.io.table_rows import with_source_file
-from transforms.clean import as_text
+from transforms.clean import as_text, decoded
 
 # Small files are read together in one task; a Parquet file of more than the largest task is read by row groups.
 # Between two tasks a worker idles for a moment, so tasks are as large as leaves each CPU a few of them: 48 MiB instead
@@ -224,4 +224,6 @@ def _without_binary(table: pa.Table) -> pa.Table:
 
 
 def _is_binary(type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type):
+        return _is_binary(type.value_type)
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
