@@ -512,9 +512,9 @@ class Contract:
 
 
 # Names that stored rows, blocks on their way to a store, and answers use themselves.
-_RESERVED_RAW = {"reasons", "source_file", "invalid_row"}
-_RESERVED_FIELDS = {"rejected", "warnings"}
-_RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
+RESERVED_RAW = {"reasons", "source_file", "invalid_row"}
+RESERVED_FIELDS = {"rejected", "warnings"}
+RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
 
 
 def _problems(contract: Contract) -> Iterator[str]:
@@ -528,9 +528,9 @@ def _problems(contract: Contract) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'Two fields are called "{name}". Rename one.'
     used = [
-        (_RESERVED_RAW, "raw column", contract.raw_columns),
-        (_RESERVED_FIELDS, "field or label", (*names, contract.label_name)),
-        (_RESERVED_ANSWERS, "key or label", (contract.key, contract.label_name)),
+        (RESERVED_RAW, "raw column", contract.raw_columns),
+        (RESERVED_FIELDS, "field or label", (*names, contract.label_name)),
+        (RESERVED_ANSWERS, "key or label", (contract.key, contract.label_name)),
     ]
     for reserved, role, taken in used:
         for name in sorted(reserved & set(taken)):
