@@ -145,7 +145,7 @@ def init(
     run.screen.result({"file": str(module), "contract": contract}, f"{module}: correct it before you use it", steps)
 
 
-@command("nightprice process --source raw --sink dataset")
+@command("nightprice process --source raw --sink dataset", publishes=True)
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
     """Clean raw rows into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
@@ -164,7 +164,7 @@ def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected =
     )
 
 
-@command("nightprice train --data dataset --workers 2")
+@command("nightprice train --data dataset --workers 2", publishes=True)
 def train(
     run: Run,
     *,
@@ -249,7 +249,7 @@ def evaluate(
     )
 
 
-@command(f"nightprice predict --model {NAME}@champion --source raw --sink scored")
+@command(f"nightprice predict --model {NAME}@champion --source raw --sink scored", publishes=True)
 def predict(
     run: Run, *, model: Model, source: Source, sink: Sink, max_rejected: MaxRejected = None, registry: Registry = None
 ) -> None:
@@ -269,7 +269,7 @@ def predict(
     )
 
 
-@command(f"nightprice promote {NAME}@latest --if-better")
+@command(f"nightprice promote {NAME}@latest --if-better", publishes=True)
 def promote(
     run: Run,
     *,
@@ -339,7 +339,7 @@ def _gate(
     return decision.reason
 
 
-@command(f"nightprice rollback {NAME} --reason 'more complaints'")
+@command(f"nightprice rollback {NAME} --reason 'more complaints'", publishes=True)
 def rollback(
     run: Run, *, name: Name = None, alias: Alias = CHAMPION, reason: Reason = "", registry: Registry = None
 ) -> None:
