@@ -13,7 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightprice.defaults import DEFAULT_MISSING_VALUES
-from transforms.contract import MISSING, NO_COLUMN, OTHER_COLUMN, UNKNOWN, UNPARSEABLE, Classes, Contract, Field, Label
+from transforms.contract import (
+    JOINER,
+    MISSING,
+    NO_COLUMN,
+    OTHER_COLUMN,
+    UNKNOWN,
+    UNPARSEABLE,
+    Classes,
+    Contract,
+    Field,
+    Label,
+)
 from transforms.encode import Encoder, Mask
 from transforms.lift import ListMatcher, distinct, lift
 
@@ -28,8 +39,6 @@ BLANK_ROW_REASON = "row:blank"
 _ESCAPED_BYTE = r"\\x[89a-f][0-9a-f]"
 
 REASONS_TYPE = pa.list_(pa.string())
-# Between the texts of a joined field; no text of a table holds it.
-_JOINER = "\x1f"
 
 Words = frozenset[str]
 """Texts that mean nothing, in the form that `is_blank` compares."""
@@ -93,7 +102,7 @@ def clean(
     """
     words = words_for_nothing(missing_values)
     schema = rejected_schema(contract)
-    raw = pa.table({name: as_text(raw[name]) for name in schema.names if name in raw.column_names})
+    raw = _texts(raw.select([name for name in schema.names if name in raw.column_names]))
     columns, warned = _read_lists(raw, contract, words)
     problems: Marked = []
     for item in contract.fields:
@@ -281,7 +290,7 @@ def _text_of(item: Field, raw: pa.Table, words: Words) -> tuple[pa.Array | pa.Ch
     first, *others = [_raw_column(raw, name) for name in item.columns]
     if item.joined:
         trimmed = [_trimmed_or_null(column, words) for column in (first, *others)]
-        return pc.binary_join_element_wise(*trimmed, _JOINER) if others else trimmed[0], {}
+        return pc.binary_join_element_wise(*trimmed, JOINER) if others else trimmed[0], {}
     is_missing = lift(partial(is_blank, words=words), pa.bool_())
     from_other = np.zeros(len(raw), np.bool_)
     for other in others:
@@ -304,13 +313,69 @@ def _raw_column(raw: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     return raw[name] if name in raw.column_names else pa.nulls(len(raw), pa.string())
 
 
+def _texts(raw: pa.Table) -> pa.Table:
+    """The columns as text; rows that are not UTF-8 become invalid rows, as in `decoded`."""
+    try:
+        return pa.table({name: as_text(raw[name]) for name in raw.column_names})
+    except pa.ArrowInvalid:
+        about_row = {name: as_text(raw[name]) for name in (INVALID_ROW, SOURCE_FILE) if name in raw.column_names}
+        rows = decoded(pa.table({name: _bytes(raw[name]) for name in raw.column_names if name not in about_row}))
+        invalid = about_row.pop(INVALID_ROW, rows[INVALID_ROW])
+        columns = dict(zip(rows.column_names, rows.columns, strict=True))
+        return pa.table({**columns, **about_row, INVALID_ROW: pc.coalesce(invalid, rows[INVALID_ROW])})
+
+
+def _bytes(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    try:
+        return as_text(column).cast(pa.string()).cast(pa.binary())
+    except pa.ArrowInvalid:
+        return pa.array(column.to_pylist(), pa.binary())
+
+
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A stored column as text, plain or dictionary-encoded: numbers digit by digit, lists, structs and maps as JSON."""
-    if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+    """A stored column as text, plain or dictionary-encoded: numbers digit by digit, lists, structs and maps as JSON.
+
+    Raises ArrowInvalid for bytes that are not UTF-8.
+    """
+    if pa.types.is_string(column.type):
         return column
+    if pa.types.is_dictionary(column.type):
+        return column if pa.types.is_string(column.type.value_type) else _dictionary_as_text(column)
     if pa.types.is_nested(column.type):
         values = column.to_pylist()
         texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values]
         return pa.chunked_array([texts], pa.string())
     # From 10**15 on Arrow writes a float as a power of ten: an id that may have lost its last digits is rejected.
     return column.cast(pa.string())
+
+
+def _dictionary_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = [
+        pa.DictionaryArray.from_arrays(
+            chunk.indices, as_text(pa.chunked_array([chunk.dictionary])).combine_chunks().cast(pa.string())
+        )
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, pa.dictionary(column.type.index_type, pa.string()))
+
+
+def decoded(table: pa.Table) -> pa.Table:
+    """Binary columns as text; rows that are not UTF-8 become invalid rows with their bytes escaped."""
+    try:
+        decoded = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
+    except pa.ArrowInvalid:
+        rows = [_decoded_row(row) for row in table.to_pylist()]
+        schema = pa.schema([(name, pa.string()) for name in (*table.column_names, INVALID_ROW)])
+        return pa.Table.from_pylist(rows, schema=schema)
+    return decoded.append_column(INVALID_ROW, pa.nulls(len(table), pa.string()))
+
+
+def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
+    try:
+        return {name: None if value is None else value.decode() for name, value in row.items()}
+    except UnicodeDecodeError:
+        return {
+            INVALID_ROW: ",".join(
+                "" if value is None else value.decode(errors="backslashreplace") for value in row.values()
+            )
+        }

@@ -34,6 +34,9 @@ UNKNOWN = "unknown"
 NO_COLUMN = "no_column"
 OTHER_COLUMN = "other_column"
 
+# Between the texts of a joined field.
+JOINER = "\x1f"
+
 FIXED_ORDER = "fixed_order"
 RANKED = "ranked"
 RANKED_WITH_RARE = "ranked_with_rare"
@@ -168,13 +171,28 @@ def rule_failed(item: Field, raw: str, error: Exception) -> ContractError:
 def composite_key(name: str, columns: Sequence[str], description: str) -> Field:
     """A key for records without a column of ids: a stable hash of several raw columns, from 0 to 2**63 - 1.
 
-    Over HTTP it is optional: whoever sends one finds it in the answer.
+    Over HTTP it is optional: whoever sends one finds it in the answer. A text that holds the separator U+001F itself
+    can't be read: other texts would have the same key.
 
-    >>> composite_key("id", ("carrier", "flight"), "").read("UA\x1f1545")
-    507966951879642121
+    >>> key = composite_key("id", ("carrier", "flight"), "")
+    >>> key.read_text("UA\x1f1545"), key.read_text("UA\x1f15\x1f45")
+    ((507966951879642121, None), (None, 'unparseable'))
     """
     names: Any = columns if isinstance(columns, str) else tuple(columns)  # a text is told by `Contract.problems`
-    return Field(name, names, text_key, pa.int64(), description, low=0, high=2**63 - 1, required=True, joined=True)
+    read = _JoinedKey(len(names))
+    return Field(name, names, read, pa.int64(), description, low=0, high=2**63 - 1, required=True, joined=True)
+
+
+@dataclass(frozen=True)
+class _JoinedKey:
+    """The rule of a composite key of so many columns."""
+
+    columns: int
+
+    def __call__(self, raw: str) -> int:
+        if raw.count(JOINER) != self.columns - 1:
+            raise ValueError(f"{raw!r} holds the separator U+001F")
+        return text_key(raw)
 
 
 @dataclass(frozen=True)
@@ -494,9 +512,9 @@ class Contract:
 
 
 # Names that stored rows, blocks on their way to a store, and answers use themselves.
-_RESERVED_RAW = {"reasons", "source_file", "invalid_row"}
-_RESERVED_FIELDS = {"rejected", "warnings"}
-_RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
+RESERVED_RAW = {"reasons", "source_file", "invalid_row"}
+RESERVED_FIELDS = {"rejected", "warnings"}
+RESERVED_ANSWERS = {"model", "probabilities", "problems", "error"}
 
 
 def _problems(contract: Contract) -> Iterator[str]:
@@ -510,9 +528,9 @@ def _problems(contract: Contract) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'Two fields are called "{name}". Rename one.'
     used = [
-        (_RESERVED_RAW, "raw column", contract.raw_columns),
-        (_RESERVED_FIELDS, "field or label", (*names, contract.label_name)),
-        (_RESERVED_ANSWERS, "key or label", (contract.key, contract.label_name)),
+        (RESERVED_RAW, "raw column", contract.raw_columns),
+        (RESERVED_FIELDS, "field or label", (*names, contract.label_name)),
+        (RESERVED_ANSWERS, "key or label", (contract.key, contract.label_name)),
     ]
     for reserved, role, taken in used:
         for name in sorted(reserved & set(taken)):

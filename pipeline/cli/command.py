@@ -100,19 +100,24 @@ class Run:
                 disconnect(keep_logs=sys.exc_info()[1] is not None)
 
 
-def command(example: str, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Register a function `(run, own options…)` as a command: its docstring is the help, `example` stands below."""
+def command(
+    example: str, *, publishes: bool = False
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Register a function `(run, own options…)` as a command: its docstring is the help, `example` stands below.
+
+    `publishes`: it replaces what is live, all at once at its end.
+    """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
         def run(**options: Any) -> None:
             common = {option: options.pop(option) for option in COMMON_OPTIONS}
-            raise typer.Exit(_run(function, options, **common))
+            raise typer.Exit(_run(function, options, publishes=publishes, **common))
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         signature = _with_common(function)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {name: option.annotation for name, option in signature.parameters.items()}
-        app.command(name or function.__name__, epilog=f"Example: {example}")(run)
+        app.command(function.__name__, epilog=f"Example: {example}")(run)
         return function
 
     return register
@@ -131,10 +136,16 @@ def _with_common(function: Callable[..., int | None]) -> inspect.Signature:
 
 
 def _run(
-    function: Callable[..., int | None], options: dict[str, Any], settings: Path | None, json: bool, debug: bool
+    function: Callable[..., int | None],
+    options: dict[str, Any],
+    settings: Path | None,
+    *,
+    json: bool,
+    debug: bool,
+    publishes: bool = False,
 ) -> int:
     with console.screen(json) as screen:
         try:
             return function(Run(screen, settings), **options) or 0
         except (Exception, KeyboardInterrupt) as error:
-            return console.report(error, debug, screen)
+            return console.report(error, debug, screen, publishes)

@@ -82,9 +82,11 @@ def demo(
     """All of it on generated rows: generate, process, train, evaluate, promote, predict, serve."""
     settings = run.settings()
     check_outlives_job(out.absolute(), str(out))
-    with run.ray("Running the demo"):
-        from pipeline.cli.demo import demo, show
+    from pipeline.cli.demo import demo, generator_of, show
 
+    preflight.check_label(settings)
+    generator_of(settings.load_contract())
+    with run.ray("Running the demo"):
         result = demo(out, settings, rows=rows, note=run.screen.note)
     run.screen.result(result, *show(result))
 
@@ -145,12 +147,13 @@ def init(
     run.screen.result({"file": str(module), "contract": contract}, f"{module}: correct it before you use it", steps)
 
 
-@command("nightprice process --source raw --sink dataset")
+@command("nightprice process --source raw --sink dataset", publishes=True)
 def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected = None) -> None:
     """Clean raw rows into a dataset: accepted rows, rejected rows with their reasons, and a manifest."""
     settings = run.settings(max_rejected=max_rejected)
+    preflight.check_label(settings)
     preflight.check_source(source)
-    preflight.check_sink(sink)
+    preflight.check_sink(sink, source)
     with run.ray(f"Processing {parse_address(source).display}"):
         from pipeline.process import process
 
@@ -164,7 +167,7 @@ def process(run: Run, *, source: Source, sink: Sink, max_rejected: MaxRejected =
     )
 
 
-@command("nightprice train --data dataset --workers 2")
+@command("nightprice train --data dataset --workers 2", publishes=True)
 def train(
     run: Run,
     *,
@@ -188,6 +191,7 @@ def train(
 ) -> None:
     """Train a model, evaluate it on rows it has not seen, and publish it in the registry."""
     settings = run.settings(registry=registry, seed=seed)
+    preflight.check_label(settings)
     preflight.check_dataset(data)
     if compare:
         preflight.check_model(compare, settings)
@@ -228,6 +232,7 @@ def evaluate(
 ) -> None:
     """Measure a model on the accepted rows of a dataset."""
     settings = run.settings(registry=registry)
+    preflight.check_contract(settings)
     preflight.check_model(model, settings)
     preflight.check_dataset(data)
     with run.ray(f"Evaluating {model} on {parse_address(data).display}"):
@@ -249,15 +254,16 @@ def evaluate(
     )
 
 
-@command(f"nightprice predict --model {NAME}@champion --source raw --sink scored")
+@command(f"nightprice predict --model {NAME}@champion --source raw --sink scored", publishes=True)
 def predict(
     run: Run, *, model: Model, source: Source, sink: Sink, max_rejected: MaxRejected = None, registry: Registry = None
 ) -> None:
     """Score raw rows in bulk; those that can't be scored are written as rejected, with their reasons."""
     settings = run.settings(max_rejected=max_rejected, registry=registry)
+    preflight.check_contract(settings)
     preflight.check_model(model, settings)
     preflight.check_source(source)
-    preflight.check_sink(sink)
+    preflight.check_sink(sink, source)
     with run.ray(f"Scoring {parse_address(source).display} with {model}"):
         from pipeline.predict import predict
 
@@ -269,7 +275,7 @@ def predict(
     )
 
 
-@command(f"nightprice promote {NAME}@latest --if-better")
+@command(f"nightprice promote {NAME}@latest --if-better", publishes=True)
 def promote(
     run: Run,
     *,
@@ -307,6 +313,7 @@ def promote(
     # Repeated after a promotion that went through, by a schedule for example, this is not a refusal.
     if if_better and not (before and before.version == version):
         if before:
+            preflight.check_contract(settings)
             preflight.check_dataset(data or registered.manifest(f"{name}@{version}")["dataset"]["uri"])
         with run.ray(f"Comparing {name}@{version} with {name}@{alias}"):
             champion = f"{name}@{alias}" if before else None
@@ -339,7 +346,7 @@ def _gate(
     return decision.reason
 
 
-@command(f"nightprice rollback {NAME} --reason 'more complaints'")
+@command(f"nightprice rollback {NAME} --reason 'more complaints'", publishes=True)
 def rollback(
     run: Run, *, name: Name = None, alias: Alias = CHAMPION, reason: Reason = "", registry: Registry = None
 ) -> None:

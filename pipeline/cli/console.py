@@ -146,9 +146,9 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def report(error: BaseException, debug: bool, out: Screen) -> int:
-    """Print what went wrong, once, in a sentence; returns the exit code."""
-    message, code = explain(error)
+def report(error: BaseException, debug: bool, out: Screen, publishes: bool = False) -> int:
+    """Print what went wrong, once, in a sentence; returns the exit code. See `explain`."""
+    message, code = explain(error, publishes)
     if isinstance(error, BrokenPipeError):
         return code
     if debug:
@@ -160,8 +160,12 @@ def report(error: BaseException, debug: bool, out: Screen) -> int:
     return code
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """The message and the exit code of any error; Ray's wrapping and chains of causes are looked through."""
+def explain(error: BaseException, publishes: bool = False) -> tuple[str, int]:
+    """The message and the exit code of any error; Ray's wrapping and chains of causes are looked through.
+
+    Of a command that `publishes`, the message of an end halfway says that nothing was published.
+    """
+    nothing_lost = f" {_NOTHING_LOST}" if publishes else ""
     for cause in causes(error):
         if _is_ray(cause):
             # Ray's wrapper may be of the cause's type too, but its text is a trace.
@@ -169,14 +173,14 @@ def explain(error: BaseException) -> tuple[str, int]:
         if isinstance(cause, NightpriceError):
             return str(cause), cause.exit_code
         if isinstance(cause, KeyboardInterrupt):
-            return f"Interrupted. {_NOTHING_LOST}", INTERRUPTED
+            return f"Interrupted.{nothing_lost}", INTERRUPTED
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             return _explain_missing(cause.name), 1
         if isinstance(cause, OSError) and (cause.errno or cause.strerror):
             return _explain_system(cause), 1
     ours = [cause for cause in causes(error) if not _is_ray(cause)]
     if not ours:  # a worker that died leaves only a text, which ends with the reason
-        return f"Ray failed: {_last_line(error)} {_NOTHING_LOST} `--debug` shows the whole trace.", 1
+        return f"Ray failed: {_last_line(error)}{nothing_lost} `--debug` shows the whole trace.", 1
     return f"Unexpected {type(ours[-1]).__name__}: {first_line(ours[-1])}. This is a defect; `--debug` shows where.", 1
 
 

@@ -50,7 +50,7 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     settings = settings.override(registry=str(folder / "registry"))
     generated = f"{rows:,} raw {contract.records}, mess included, and {BATCH_ROWS:,} to score"
     with _step("generate", generated, seconds, note):
-        generate = _generator(contract)
+        generate = generator_of(contract)
         generate(rows, _emptied(raw), shards=SHARDS, seed=settings.seed)
         generate(BATCH_ROWS, _emptied(batch), shards=2, seed=settings.seed + 1)
     with _step("process", "every row accepted, or rejected with its reasons", seconds, note):
@@ -88,7 +88,8 @@ def demo(folder: Path, settings: Settings, *, rows: int = ROWS, note: Note = pri
     }
 
 
-def _generator(contract: "Contract") -> Callable[..., dict[str, Any]]:
+def generator_of(contract: "Contract") -> Callable[..., dict[str, Any]]:
+    """What writes raw records of a contract. Raises UsageError if there is none."""
     if contract.generate is None:
         raise UsageError(
             f'The contract "{contract.name}" has no generator, so there is nothing to demonstrate on. '

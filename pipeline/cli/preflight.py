@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
+def check_contract(settings: "Settings") -> None:
+    """Raise UsageError for a contract that can't be loaded, ContractError for one that is wrong."""
+    settings.load_contract()
+
+
+def check_label(settings: "Settings") -> None:
+    """Raise as `check_contract` does, and UsageError for bins, labels or a minimum that don't fit the contract."""
+    settings.label(settings.load_contract())
+
+
 def check_source(text: str) -> None:
     """Raise AddressError for an address that no store reads, or local files that do not exist."""
     configure_pipeline()  # Ray, which stores import, reads it then
@@ -23,14 +33,19 @@ def check_source(text: str) -> None:
         find_files(address)
 
 
-def check_sink(text: str) -> None:
-    """Raise UsageError for an address that can't be written to, or that is lost with the job that writes it."""
+def check_sink(text: str, source: str) -> None:
+    """Raise UsageError for an address that can't be written to, that is lost with the job that writes it, or that lies
+    in a local source.
+    """
     configure_pipeline()
+    from pipeline.io.files.locate import check_apart
     from pipeline.io.stores import check_writable
 
-    address = parse_address(text)
+    address, origin = parse_address(text), parse_address(source)
     check_outlives_job(address.local, address.display)
     check_writable(address)
+    if address.local and origin.local:
+        check_apart(origin, address)
 
 
 def check_dataset(text: str) -> None:

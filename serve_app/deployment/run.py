@@ -107,7 +107,7 @@ def also_open(port: int) -> str | None:
     if not others:
         return None
     named = ", ".join(f"{other} ({'HAProxy' if other in haproxy else 'replica'})" for other in others)
-    return f"  also open to other machines, without a key: ports {named}. Let a firewall close them."
+    return f"  Block these ports in your firewall, because other machines can use them without an API key: {named}"
 
 
 def _public_host(host: str) -> str:

@@ -68,6 +68,7 @@ def test_counts_reconcile_and_rejected_rows_keep_their_reasons(tmp_path: Path) -
 def test_the_progress_tells_rows_and_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_module, "SMALLEST_TASK_BYTES", 1)
     monkeypatch.setattr(read_module, "task_bytes", lambda total: 1)
+    (tmp_path / "raw").mkdir()
     for part in range(3):
         write_csv(tmp_path / "raw" / f"{part}.csv", [listing(part * 10 + row) for row in range(5)])
     told: list[Progress] = []

@@ -15,6 +15,7 @@ from tests.support.other_contract import PARCELS, parcel_model
 from tests.support.serving.client import Client, client_of
 from tests.support.serving.requests import stream
 from tests.support.tiny_model import FIRST
+from transforms.clean import clean
 
 PARCEL = {"city": "Rome", "grams": 2}
 
@@ -50,6 +51,19 @@ def test_a_joined_key_is_answered_as_it_was_sent(parcels: Client) -> None:
     assert [result["parcel"] for result in many] == [*keys, None]
     assert scored(parcels, pa.Table.from_pylist(rows))["parcel"].to_pylist() == keys
     assert scored(parcels, pa.table({"city": ["Rome"], "grams": [1]}))["parcel"].to_pylist() == [None]
+
+
+def test_a_text_that_batch_can_not_read_as_a_joined_key_is_none_over_http_either(parcels: Client) -> None:
+    row = {**PARCEL, "carrier": "UA\x1f15", "number": "45"}
+    raw = pa.table({name: [str(value)] for name, value in row.items()})
+
+    batch = clean(raw, PARCELS).rejected["reasons"].to_pylist()
+    sent = parcels.post("/v1/predict", {**PARCEL, "parcel": "UA\x1f15\x1f45"})
+
+    assert batch == [["parcel:unparseable"]]
+    assert [problem["reason"] for problem in sent.json()["error"]["problems"]] == ["parcel:unparseable"]
+    unknown = parcels.post("/v1/predict", row).json()["error"]["problems"]
+    assert [problem["reason"] for problem in unknown] == ["carrier:unknown_field", "number:unknown_field"]
 
 
 def test_every_list_gives_its_fields(parcels: Client) -> None:

@@ -103,7 +103,7 @@ def test_ports_that_other_machines_reach_are_named(listeners: list[int]) -> None
     os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] = str(listeners[0])
     line = also_open(listeners[1])
     assert line is not None
-    assert "open to other machines, without a key: ports" in line
+    assert "Block these ports in your firewall, because other machines can use them without an API key: " in line
     assert f"{listeners[0]} (HAProxy)" in line
     assert str(listeners[1]) not in line, "the service's own port was asked for"
 

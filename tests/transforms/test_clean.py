@@ -17,7 +17,7 @@ from tests.support.generated_rows import raw_rows
 from tests.support.raw_listings import LISTING, table_of
 from tests.support.reference_clean import clean_row
 from transforms import clean as clean_module
-from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, SOURCE_FILE, clean, rejected_schema
+from transforms.clean import INVALID_ROW, INVALID_ROW_REASON, SOURCE_FILE, as_text, clean, rejected_schema
 from transforms.contract import Contract
 from transforms.encode import Encoder, learn_vocabulary
 from transforms.listings import CONTRACT
@@ -166,11 +166,77 @@ def test_an_id_that_was_rounded_by_a_float_is_refused(type: pa.DataType) -> None
     assert cleaned.rejected["reasons"].to_pylist() == [["id:unparseable"], ["id:unparseable"], ["id:missing"]]
 
 
-@pytest.mark.parametrize("type", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
-def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType) -> None:
-    cleaned = clean(typed_table("price", pa.array(["$75.00", "ask me"]).cast(type)), CONTRACT, LABEL)
+TEXTS = [pa.string_view(), pa.large_string()]
+BYTES = [pa.binary(), pa.large_binary(), pa.binary_view()]
+
+
+def in_dictionary(column: pa.Array) -> pa.Array:
+    """The same rows, dictionary-encoded; Arrow has no cast for that of every type."""
+    return pa.DictionaryArray.from_arrays(pa.array(range(len(column)), pa.int8()), column)
+
+
+@pytest.mark.parametrize("encode", [lambda column: column, in_dictionary], ids=["plain", "dictionary"])
+@pytest.mark.parametrize("type", [pa.string(), *TEXTS, *BYTES], ids=str)
+def test_other_types_of_text_are_read_and_kept_when_rejected(type: pa.DataType, encode: Any) -> None:
+    cleaned = clean(typed_table("price", encode(pa.array(["$75.00", "ask me"]).cast(type))), CONTRACT, LABEL)
 
     assert (cleaned.accepted["price"].to_pylist(), cleaned.rejected["price"].to_pylist()) == ([75.0], ["ask me"])
+
+
+@pytest.mark.parametrize("encode", [lambda column: column, in_dictionary], ids=["plain", "dictionary"])
+@pytest.mark.parametrize("type", BYTES, ids=str)
+def test_of_bytes_that_are_not_utf8_only_the_row_is_rejected(type: pa.DataType, encode: Any) -> None:
+    columns = {
+        "property_type": encode(pa.array(["Loft", b"caf\xe9", None, "Loft"], type)),
+        "id": pa.array([1, 2, 3, None]),
+    }
+    raw = table_of([LISTING] * 3 + [{}]).drop_columns(list(columns))
+    for name, column in columns.items():
+        raw = raw.append_column(name, column)
+    about_rows = {SOURCE_FILE: ["a", "b", "c", "d"], INVALID_ROW: [None, None, None, "4,oops"]}
+
+    cleaned = clean(pa.table({**dict(zip(raw.column_names, raw.columns, strict=True)), **about_rows}), CONTRACT, LABEL)
+
+    assert cleaned.accepted.select(["id", "property_type"]).to_pylist() == [
+        {"id": 1, "property_type": "Loft"},
+        {"id": 3, "property_type": None},
+    ]
+    rejected, invalid = cleaned.rejected.to_pylist()
+    assert (rejected["reasons"], rejected[SOURCE_FILE], rejected["id"]) == (["row:not_utf8"], "b", None)
+    assert rejected[INVALID_ROW].startswith("2,")
+    assert r"caf\xe9" in rejected[INVALID_ROW]
+    assert (invalid["reasons"], invalid[SOURCE_FILE], invalid[INVALID_ROW]) == ([INVALID_ROW_REASON], "d", "4,oops")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1009876543210987655, 2, None]),
+        pa.array([1.0, 2.5, None]),
+        pa.array([Decimal("1.00"), Decimal("2.50"), None]),
+        pa.array([True, False, None]),
+        pa.array([["1"], ["a"], None]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_dictionary_is_read_like_the_plain_column(values: pa.Array) -> None:
+    table = pa.chunked_array([in_dictionary(values), in_dictionary(values[1:])])
+
+    text = as_text(table)
+
+    assert text.type == pa.dictionary(pa.int8(), pa.string())
+    assert text.to_pylist() == as_text(pa.chunked_array([values, values[1:]])).to_pylist()
+    assert as_text(table.slice(0, 0)).to_pylist() == []
+
+
+def test_parts_of_a_key_that_hold_the_separator_are_refused_like_one_key_alone() -> None:
+    """Joined, both rows would be one text and so one key."""
+    parts = [{"carrier": "UA\x1f15", "flight": "45"}, {"carrier": "UA", "flight": "15\x1f45"}]
+    rows = [{**FLIGHTS.good, **part} for part in parts]
+
+    assert_same(rows, FLIGHTS)
+    cleaned = clean(FLIGHTS.table(rows), FLIGHTS.contract)
+    assert cleaned.rejected["reasons"].to_pylist() == [[f"{FLIGHTS.contract.key}:unparseable"]] * 2
 
 
 def test_a_nested_value_that_json_has_no_word_for_is_kept_as_its_text() -> None:

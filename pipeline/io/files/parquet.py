@@ -8,9 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from pipeline.io.files.text import decoded
 from pipeline.io.stores import Columns, StoreError
-from transforms.clean import as_text
+from transforms.clean import as_text, decoded
 
 BATCH_ROWS = 32_768
 # A batch of fewer rows, where rows are long. One text of a dictionary may stand in a million rows of a file of a
@@ -101,4 +100,6 @@ def _without_binary(table: pa.Table) -> pa.Table:
 
 
 def _is_binary(type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type):
+        return _is_binary(type.value_type)
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))

@@ -15,7 +15,7 @@ from pipeline.io.files.kinds import TextKind, text_kind
 from pipeline.io.files.quotes import WatchedStream, check_quotes, count_numbered
 from pipeline.io.files.streams import BLOCK_BYTES, LONGEST_LINE, GuardedStream, lines_of
 from pipeline.io.stores import Columns, StoreError
-from transforms.clean import INVALID_ROW
+from transforms.clean import INVALID_ROW, decoded
 
 LINES = 8_192
 HEADER_BYTES = 2**18
@@ -111,28 +111,6 @@ def _parse(delimiter: str, handler: Any) -> pa.csv.ParseOptions:
 def _invalid_rows(lines: list[str], columns: list[str]) -> pa.Table:
     nulls = dict.fromkeys(columns, pa.nulls(len(lines), pa.string()))
     return pa.table({**nulls, INVALID_ROW: pa.array(lines, pa.string())})
-
-
-def decoded(table: pa.Table) -> pa.Table:
-    """Binary columns as text; rows that are not UTF-8 become invalid rows with their bytes escaped."""
-    try:
-        decoded = pa.table({name: table[name].cast(pa.string()) for name in table.column_names})
-    except pa.ArrowInvalid:
-        rows = [_decoded_row(row) for row in table.to_pylist()]
-        schema = pa.schema([(name, pa.string()) for name in (*table.column_names, INVALID_ROW)])
-        return pa.Table.from_pylist(rows, schema=schema)
-    return decoded.append_column(INVALID_ROW, pa.nulls(len(table), pa.string()))
-
-
-def _decoded_row(row: dict[str, bytes | None]) -> dict[str, str | None]:
-    try:
-        return {name: None if value is None else value.decode() for name, value in row.items()}
-    except UnicodeDecodeError:
-        return {
-            INVALID_ROW: ",".join(
-                "" if value is None else value.decode(errors="backslashreplace") for value in row.values()
-            )
-        }
 
 
 # Two code points that no text may hold stand for a byte that is not UTF-8.

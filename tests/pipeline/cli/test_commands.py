@@ -203,7 +203,38 @@ def test_ctrl_c_ends_with_130_and_one_line() -> None:
             process.kill()
 
     assert process.returncode == 130
-    assert errors.splitlines()[1:] == ["Error: Interrupted. Nothing was published: what was live stays live."]
+    assert errors.splitlines()[1:] == ["Error: Interrupted."]
+
+
+LOST = " Nothing was published: what was live stays live."
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ("process --source raw --sink dataset", LOST),
+        ("train --data dataset", LOST),
+        ("predict --model a@1 --source raw --sink scored", LOST),
+        ("promote a@1", LOST),
+        ("rollback", LOST),
+        ("evaluate --model a@1 --data dataset", ""),
+        ("serve", ""),
+        ("models", ""),
+        ("history", ""),
+        ("demo", ""),
+    ],
+)
+def test_an_interrupted_command_speaks_of_publishing_only_if_it_publishes(
+    line: str, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "settings", interrupted)
+
+    result = call(*line.split())
+
+    assert (result.exit_code, result.stderr) == (130, f"Error: Interrupted.{lost}\n")
 
 
 def test_a_reader_that_went_away_is_no_trace(registry: Registry) -> None:

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pyarrow import csv
 from typer.testing import CliRunner, Result
 
 from pipeline.cli.commands import app
-from transforms.clean import clean
+from transforms.clean import CleanedTable, clean
 from transforms.contract import Bands, Classes, Contract, Field, load_contract
 
 TABLE = """id,Body type,Year,mileage,price,sold
@@ -99,6 +99,136 @@ def test_a_field_has_what_its_column_holds() -> None:
     assert facts(contract.by_name["body_type"]) == (("Body type",), pa.string(), None, None, False)
     assert facts(contract.by_name["id"]) == (("id",), pa.int64(), 0, 2**63 - 1, True)
     assert contract.example["year"] == 2015
+
+
+def of_columns(name: str, columns: Mapping[str, Iterable[object]], *arguments: str) -> tuple[Contract, CleanedTable]:
+    """The contract that the command writes for such a file, and the file cleaned by it."""
+    table = pa.table({column: pa.array(map(str, values)) for column, values in columns.items()})
+    csv.write_csv(table, "cars.csv")
+    contract = written(name, *arguments)
+    return contract, clean(table, contract, contract.label)
+
+
+def test_columns_whose_names_would_be_one_or_none_are_fields_of_their_own() -> None:
+    names = ["Price (EUR)", "price eur", "€", "model", "rejected", "error", "key", "price_eur_band"]
+    columns = {name: range(number, number + 20) for number, name in enumerate(names)}
+
+    contract, cleaned = of_columns("init-names", columns, "--target", "Price (EUR)", "--key", "model")
+
+    assert (contract.target, contract.key) == ("price_eur", "model_2")
+    assert contract.features == ("price_eur_2", "column", "rejected_2", "error", "key", "price_eur_band_2")
+    assert cleaned.accepted["price_eur_2"].to_pylist() == list(range(1, 21))
+
+
+def test_the_fields_beside_a_key_of_several_columns_have_other_names() -> None:
+    columns = {"model": ["a", "b"] * 6, "key": range(12), "size": range(12)}
+
+    contract, _ = of_columns("init-key", columns, "--target", "model", "--key", "key", "--key", "size")
+
+    assert (contract.key, contract.target, contract.features) == ("key", "model_2", ("key_2", "size"))
+
+
+def test_a_column_that_no_contract_may_have_is_told() -> None:
+    Path("cars.csv").write_text(TABLE.replace("mileage", "reasons"), "utf-8")
+
+    result = call("cars", "--from", "cars.csv", "--target", "sold", "--key", "id")
+
+    assert result.exit_code == 2
+    assert 'no column can be called "reasons": the name has another use. Rename it.' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "bins"),
+    [
+        (range(2001, 2022), (2006.0, 2011.0, 2016.0)),
+        ([f"1.0{number:02}" for number in range(1, 20)], (1.005, 1.01, 1.015)),
+        (range(103, 1903), (550.0, 1000.0, 1500.0)),
+        ([0] * 90 + [*range(1, 11)], (0.0,)),
+        ([*range(10)] + [99] * 90, (9.0,)),
+        ([-(2**70), *range(20), 2**70], (3.8, 9.5, 15.0)),
+    ],
+)
+def test_bins_have_as_few_digits_as_keep_the_rows_in_their_bands(
+    values: Sequence[object], bins: tuple[float, ...]
+) -> None:
+    columns = {"id": range(len(values)), "price": values}
+
+    contract, cleaned = of_columns(f"init-bins-{len(values)}-{bins[0]}", columns, "--target", "price", "--key", "id")
+
+    assert isinstance(contract.label, Bands)
+    assert contract.label.bins == bins
+    assert set(cleaned.accepted["price_band"].to_pylist()) == set(contract.label.labels)
+
+
+@pytest.mark.parametrize("value", ["", "7"])
+def test_a_target_of_one_value_is_refused(value: str) -> None:
+    Path("cars.csv").write_text("id,price\n" + "".join(f"{row},{value}\n" for row in range(20)), "utf-8")
+
+    result = call("cars", "--from", "cars.csv", "--target", "price", "--key", "id")
+
+    assert result.exit_code == 2
+    assert '"price" has fewer than two different values in the first 10,000 rows' in result.stderr
+
+
+def test_the_example_has_the_first_value_that_can_be_read() -> None:
+    columns = {"id": ["?", *range(1, 20)], "size": ["", "?", *range(18)], "price": range(20)}
+
+    contract, cleaned = of_columns("init-example", columns, "--target", "price", "--key", "id")
+
+    assert contract.example == {"id": 1, "size": 0}
+    assert cleaned.rejected["reasons"].to_pylist() == [["id:unparseable"]]
+
+
+@pytest.mark.parametrize("ids", [range(-3, 9), range(2**63 - 5, 2**63 + 7)], ids=["negative", "large"])
+def test_ids_that_are_no_key_as_they_are_become_a_composite_key(ids: range) -> None:
+    contract, cleaned = of_columns(
+        f"init-ids-{ids[0] < 0}", {"id": ids, "sold": ["yes", "no"] * 6}, "--target", "sold", "--key", "id"
+    )
+
+    assert contract.key_field.joined
+    assert len(set(cleaned.accepted["key"].to_pylist())) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("largest", "type", "high"),
+    [
+        (2**63 - 1, pa.int64(), "9_223_372_036_854_775_807"),
+        (2**63, pa.float64(), "1e+19"),
+        (-(2**63), pa.float64(), "1e+19"),
+        ("1e300", pa.float64(), "1e+301"),
+        ("-1.7e308", pa.float64(), "1.7976931348623157e+308"),
+    ],
+)
+def test_a_number_of_any_size_is_within_the_range_of_its_field(largest: object, type: pa.DataType, high: str) -> None:
+    name = f"init-size-{largest}".replace("-", "_").replace(".", "_")
+
+    contract, cleaned = of_columns(
+        name, {"id": range(12), "size": [*range(11), largest], "price": range(12)}, "--target", "price", "--key", "id"
+    )
+
+    assert contract.by_name["size"].type == type
+    assert f"high={high})" in Path(f"{name}.py").read_text()
+    assert (len(cleaned.accepted), float(cleaned.accepted["size"].to_pylist()[-1])) == (12, float(str(largest)))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("gone.csv", '"gone.csv": no data file found (nothing is there)'),
+        ("notes.txt", 'notes.txt" is not a data file of a known kind'),
+        ("folder", '"folder" is not a CSV file on this machine'),
+        ("*.csv", '"*.csv" is not a CSV file on this machine'),
+        ("rows.jsonl", '"rows.jsonl" is not a CSV file on this machine'),
+    ],
+)
+def test_what_is_not_a_csv_file_is_wrong_usage(file: str, message: str, folder: Path) -> None:
+    (folder / "folder").mkdir()
+    for name in ("folder/a.csv", "notes.txt", "rows.jsonl"):
+        (folder / name).write_text(TABLE, "utf-8")
+
+    result = call("cars", "--from", file, "--target", "price", "--key", "id")
+
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
 
 
 @pytest.mark.parametrize("encode", [gzip.compress, lambda text: text.decode().encode("utf-16")])

@@ -65,6 +65,54 @@ def test_what_is_called_wrongly_ends_with_2_before_ray_starts(line: str, message
     assert result.exit_code == 2
 
 
+COMMANDS = (
+    "process --source rows.csv --sink dataset",
+    "train --data dataset",
+    f"evaluate --model {NAME}@champion --data dataset",
+    f"predict --model {NAME}@champion --source rows.csv --sink scored",
+    f"promote {NAME}@{SECOND} --if-better",
+    "demo",
+)
+LABELLING = tuple(line for line in COMMANDS if line.startswith(("process", "train", "demo")))
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "message"),
+    [
+        *((line, {"contract": "gone:CONTRACT"}, 'contract "gone:CONTRACT" can\'t be loaded') for line in COMMANDS),
+        *((line, {"bins": "[20, 30]"}, "2 bins need 3 different labels") for line in LABELLING),
+        *((line, {"seed": "many"}, "seed can't be 'many'") for line in COMMANDS),
+        ("demo", {"contract": "tests.support.other_contract:PARCELS"}, "has no generator"),
+    ],
+)
+@pytest.mark.usefixtures("champion")
+def test_settings_that_can_not_be_end_with_2_before_ray_starts(
+    line: str, settings: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.csv").write_text("id\n1\n")
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/manifest.json").write_text('{"version": "1", "rows": {}}')
+    Registry(str(tmp_path / "nightprice-registry")).publish(tiny_artifact(tmp_path / "second", SECOND), NAME)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"NIGHTPRICE_{name.upper()}", value)
+
+    result = call(*line.split())
+
+    assert (result.exit_code, message in result.stderr) == (2, True), result.output
+
+
+@pytest.mark.parametrize("model", ["", f"--model {NAME}@champion"])
+@pytest.mark.usefixtures("champion")
+def test_a_sink_in_its_source_ends_with_2_before_ray_starts(model: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/rows.csv").write_text("id\n1\n")
+
+    result = call("predict" if model else "process", *model.split(), "--source", "raw", "--sink", "raw/clean")
+
+    assert result.exit_code == 2
+    assert 'The sink "raw/clean" lies in the source "raw"' in result.stderr
+
+
 @pytest.fixture
 def job_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like Ray's copy of a job's working folder, as the current one."""

@@ -271,7 +271,7 @@ def test_columns_of_different_types_in_files_of_one_task_come_as_text(tmp_path: 
     assert (rows[2]["price"], rows[2]["amenities"]) == ("75.5", '["TV"]')
 
 
-@pytest.mark.parametrize("type", [pa.binary(), pa.binary_view()])
+@pytest.mark.parametrize("type", [pa.binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())], ids=str)
 def test_texts_that_parquet_holds_as_bytes_are_text_and_others_are_kept(tmp_path: Path, type: pa.DataType) -> None:
     table = table_of([listing(1), listing(2)])
     prices = pa.array([b"$75.00", b"\xff75"], type)

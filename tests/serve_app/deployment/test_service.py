@@ -251,7 +251,7 @@ def test_metrics_are_at_a_known_port_and_open_to_this_machine_only(service: Serv
 
 def test_whatever_other_machines_reach_is_named_at_the_start(service: Service) -> None:
     """The service and Ray listen at this machine only, but for two ports of HAProxy and one of each replica."""
-    (line,) = [line for line in service.said if "also open to other machines" in line]
+    (line,) = [line for line in service.said if "Block these ports in your firewall" in line]
     reached = {
         (process.name().partition(":nightprice")[0], connection.laddr.port)
         for process in service.below()
