@@ -156,6 +156,9 @@ def write_tagged(rows: ray.data.Dataset, write_table: WriteTable, key: str, begi
             progress.advance(rows=part.read, tasks=int(task not in tasks))
             tasks.add(task)
             stats += part
+    if begin and not tasks and (schema := rows.schema()):
+        # Ray Data hands on blocks without rows, and calls no function for them.
+        stats.written += _begun(begin, schema.base_schema)
     progress.begin("checking what was written")
     return stats
 
@@ -164,15 +167,17 @@ def _write_block(table: pa.Table, write_table: WriteTable, key: str, begin: Begi
     task = TaskContext.get_current()
     assert task is not None, "outside of a task of Ray Data"
     number = task.kwargs["block"] = task.kwargs.get("block", -1) + 1
-    stats = WriteStats()
-    began = begin(accepted_schema(table.schema)) if begin and not number else None
-    if len(table):
-        accepted, rejected, warnings = untag(table)
-        stats = stats_of(accepted, rejected, warnings, key)
-        stats.keys = stats.keys.shrunk(task_size(task.task_idx))
-        for kind, some in ((ACCEPTED, accepted), (REJECTED, rejected)):
-            if len(some):
-                stats.written.append(write_table(kind, some, f"{task.task_idx:06d}-{number:04d}"))
-    if began is not None:
-        stats.written.append(began)
+    began = _begun(begin, table.schema) if begin and not number else []
+    accepted, rejected, warnings = untag(table)
+    stats = stats_of(accepted, rejected, warnings, key)
+    stats.keys = stats.keys.shrunk(task_size(task.task_idx))
+    stats.written += began
+    for kind, some in ((ACCEPTED, accepted), (REJECTED, rejected)):
+        if len(some):
+            stats.written.append(write_table(kind, some, f"{task.task_idx:06d}-{number:04d}"))
     return pa.table({"task": [task.task_idx], "stats": pa.array([pickle.dumps(stats)], pa.binary())})
+
+
+def _begun(begin: Begin, schema: pa.Schema) -> list[Any]:
+    result = begin(accepted_schema(schema))
+    return [] if result is None else [result]
