@@ -26,6 +26,9 @@ MIN_HOLDOUT_ROWS = 10
 # Rows counted at once: keeps a task's memory flat whatever the size of the blocks.
 BATCH_ROWS = 65_536
 
+# Of one field: the driver counts each, and the manifest of the model names each.
+MOST_CATEGORIES = 100_000
+
 CountsByValue = dict[str, Counter[str]]
 
 
@@ -107,8 +110,19 @@ def collect_statistics(rows: ray.data.Dataset, split: Split, contract: Contract)
     for row in parts.iter_rows():
         part = _from_row(row, contract.key)
         total += part
+        _check_categories(total)
         progress.advance(rows=part.rows + part.holdout)
     return total
+
+
+def _check_categories(statistics: DatasetStatistics) -> None:
+    """Raise TrainingError for a text that is no category, such as a free one or a key."""
+    for name, values in statistics.values.items():
+        if len(values) > MOST_CATEGORIES:
+            raise TrainingError(
+                f'The field "{name}" has more than {MOST_CATEGORIES:,} different values, too many for categories. Leave '
+                "it out of the contract, or let its rule read them into groups."
+            )
 
 
 def statistics_of(table: pa.Table, split: Split, contract: Contract) -> DatasetStatistics:

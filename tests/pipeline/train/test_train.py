@@ -198,3 +198,10 @@ def test_too_few_rows_are_refused_and_nothing_is_published(ray_session: None, tm
     with pytest.raises(TrainingError, match="Too few rows"):
         train(few, registry=str(tmp_path / "registry"), settings=SETTINGS)
     assert not (tmp_path / "registry").exists()
+
+
+def test_a_text_of_too_many_values_is_no_category(data: str, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.train.statistics.MOST_CATEGORIES", 2)
+
+    with pytest.raises(TrainingError, match=r'The field "\w+" has more than 2 different values, too many for'):
+        train(data, registry=registry, settings=SETTINGS)
