@@ -120,8 +120,8 @@ def _check_categories(statistics: DatasetStatistics) -> None:
     for name, values in statistics.values.items():
         if len(values) > MOST_CATEGORIES:
             raise TrainingError(
-                f'The field "{name}" has more than {MOST_CATEGORIES:,} different values, too many for categories. Leave '
-                "it out of the contract, or let its rule read them into groups."
+                f'The field "{name}" has more than {MOST_CATEGORIES:,} different values, too many for categories. '
+                "Leave it out of the contract, or let its rule read them into groups."
             )
 
 

@@ -200,6 +200,7 @@ def test_too_few_rows_are_refused_and_nothing_is_published(ray_session: None, tm
     assert not (tmp_path / "registry").exists()
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_text_of_too_many_values_is_no_category(data: str, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.train.statistics.MOST_CATEGORIES", 2)
 
