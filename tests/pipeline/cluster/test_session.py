@@ -1,6 +1,8 @@
 """What we set of Ray that has no public setting."""
 
 import inspect
+import re
+import urllib.request
 
 import pytest
 import ray
@@ -8,6 +10,8 @@ from ray.data._internal.execution import streaming_executor_state
 
 from nightprice.errors import NightpriceError
 from pipeline.cluster import session
+from pipeline.progress import Progress
+from tests.support.waiting import await_that
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -32,3 +36,21 @@ def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch
         NightpriceError, match=r"does not start on this machine: The current node timed out.* less busy"
     ):
         session.start()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_progress_is_among_rays_metrics() -> None:
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+    pattern = re.compile(r'^ray_nightprice_progress\{.*stage="cleaning".*unit="rows".*\} 1234', re.MULTILINE)
+
+    session.progress_gauge()(Progress("cleaning", {"rows": 1_234}))
+
+    await_that(
+        lambda: urllib.request.urlopen(address, timeout=10).read().decode(),
+        lambda text: re.search(
+            r'^ray_nightprice_progress\{.*stage="cleaning".*unit="rows".*\} 1234', text, re.MULTILINE
+        ),
+        60,
+    )
