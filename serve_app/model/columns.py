@@ -1,6 +1,6 @@
 """Many records as columns, read by the same functions as one record, once per distinct value."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -49,13 +49,41 @@ class ReadTable:
         return bad
 
 
+# What the values of one column may be; whole numbers beside others become floats.
+_ALIKE = [{str}, {bool}, {int}, {float}, {int, float}, {list}]
+
+
+def columns_of(records: Sequence[Any], reader: RecordReader) -> dict[str, Column] | None:
+    """Records as columns; None unless all have known fields only, each with values of one type.
+
+    `read_columns` then reads of each what `RecordReader.read` reads of the record, or finds it wrong.
+    """
+    if set(map(type, records)) != {dict} or not set().union(*records) <= set(reader.names):
+        return None
+    columns: dict[str, Column] = {}
+    for name in reader.names:
+        values = [record.get(name) for record in records]
+        types = set(map(type, values)) - {type(None)}
+        if not types:
+            continue
+        if types not in _ALIKE:
+            return None
+        try:
+            columns[name] = pa.array(values, pa.list_(pa.string()) if types == {list} else None)
+        except (pa.ArrowException, OverflowError, UnicodeError):  # a number too large, an item that is no text
+            return None
+        if types == {list} and columns[name].flatten().null_count:
+            return None
+    return columns
+
+
 def read_columns(
     columns: Mapping[str, Column], rows: int, reader: RecordReader, allowance: Allowance | None = None
 ) -> ReadTable:
     """Read columns named as the fields of a record, each with `rows` values.
 
     Raises InvalidRecord for what is wrong with a column as a whole: unknown, missing though required, of a wrong type;
-    RequestError 408 and 413 beyond the allowance.
+    RequestError 408 if the allowance has no more time.
 
     >>> from transforms.encode import Encoder
     >>> from transforms.listings import CONTRACT
@@ -84,8 +112,6 @@ def read_columns(
     for name, mask in reader.encoder.unknown(values).items():
         first = values[name][int(mask.argmax())].as_py()
         row_problems.append((reader.unknown_value(name, first), mask))
-    for problem, mask in row_problems:
-        allowance.spend(problem.size_in_columns * int(mask.sum()))
     schema = reader.contract.accepted_schema(with_target=False)
     return ReadTable(pa.table([values[name] for name in schema.names], schema=schema), row_problems)
 

@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from registry.artifact import Artifact
-from serve_app.errors import InvalidRecord
+from serve_app.errors import InvalidRecord, RequestError
 from serve_app.model.allowance import Allowance
-from serve_app.model.columns import Column, ReadTable, read_columns
+from serve_app.model.columns import Column, ReadTable, columns_of, read_columns
 from serve_app.model.explain import Explainer, load_explainer, no_explanation
 from serve_app.model.record import RecordReader
 from transforms.contract import Contract
@@ -21,6 +22,8 @@ from transforms.scored import most_probable, most_probable_label
 
 # A block of rows that a thread scores at once: bounds memory and lets other requests in between.
 BLOCK_ROWS = 4096
+# From so many records on, columns cost less than records by themselves.
+MIN_COLUMN_ROWS = 64
 # Records between two looks at the clock: about 2 ms of work.
 RECORDS_PER_CHECK = 64
 
@@ -68,7 +71,43 @@ class Predictor:
 
         Raises RequestError 408 and 413 beyond the allowance.
         """
-        allowance, told = allowance or Allowance(), 0
+        allowance = allowance or Allowance()
+        answers: list[dict[str, Any]] = []
+        told = 0
+        for start in range(0, len(records), BLOCK_ROWS):
+            block = records[start : start + BLOCK_ROWS]
+            columns = columns_of(block, self.reader) if len(block) >= MIN_COLUMN_ROWS else None
+            found = None if columns is None else self._predict_columns(block, columns, told, allowance)
+            if found is None:
+                found = self._predict_rows(block, told, allowance)
+            told += sum(len(answer["error"]["problems"]) for answer in found if "error" in answer)
+            answers += found
+        return answers
+
+    def _predict_columns(
+        self, records: Sequence[Any], columns: Mapping[str, Column], told: int, allowance: Allowance
+    ) -> list[dict[str, Any]] | None:
+        """As `predict_many`, the right records together; None for columns that are wrong, or too many, as a whole."""
+        try:
+            read = read_columns(columns, len(records), self.reader, allowance)
+        except RequestError as error:
+            if error.status == HTTPStatus.REQUEST_TIMEOUT:
+                raise
+            return None
+        scored = self._score_read(read, allowance)
+        keys, labels = read.values[self._key].to_pylist(), self.labels_of(scored.probabilities).to_pylist()
+        names, ref = self._labels, self.ref
+        answers = [
+            {self._key: key, self._label: label, "probabilities": dict(zip(names, found, strict=True)), "model": ref}
+            for key, label, found in zip(keys, labels, scored.probabilities.tolist(), strict=True)
+        ]
+        for position in np.flatnonzero(scored.wrong).tolist():
+            (answers[position],) = self._predict_rows([records[position]], told, allowance)
+            told += len(answers[position].get("error", {}).get("problems", ()))
+        return answers
+
+    def _predict_rows(self, records: Sequence[Any], told: int, allowance: Allowance) -> list[dict[str, Any]]:
+        """As `predict_many`, each read by itself; `told` problems are in the answer already."""
         answers: list[dict[str, Any]] = []
         matrix = np.empty((len(records), len(self.contract.features)), np.float32)
         scored: list[dict[str, Any]] = []
@@ -85,7 +124,7 @@ class Predictor:
                 matrix[len(scored)] = self.encoder.record(read)
                 answers.append({self._key: read.get(self._key)})
                 scored.append(answers[-1])
-        found = self._score(matrix[: len(scored)], allowance).tolist()
+        found = self._score(matrix[: len(scored)], allowance).tolist() if scored else []
         for answer, probabilities in zip(scored, found, strict=True):
             answer.update(self._answer(answer[self._key], probabilities))
         return answers
@@ -106,11 +145,16 @@ class Predictor:
         """
         allowance = allowance or Allowance()
         read = read_columns(columns, rows, self.reader, allowance)
+        for problem, mask in read.problems:
+            allowance.spend(problem.size_in_columns * int(mask.sum()))
+        return self._score_read(read, allowance)
+
+    def _score_read(self, read: ReadTable, allowance: Allowance) -> Scored:
         wrong = read.wrong()
         if not wrong.any():
             return Scored(read, self._score(self.encoder.table(read.values), allowance), wrong)
         right = read.values.filter(pa.array(~wrong))
-        probabilities = np.full((rows, len(self._labels)), np.nan, np.float32)
+        probabilities = np.full((len(wrong), len(self._labels)), np.nan, np.float32)
         probabilities[~wrong] = self._score(self.encoder.table(right), allowance)
         return Scored(read, probabilities, wrong)
 

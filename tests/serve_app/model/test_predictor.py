@@ -6,16 +6,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.predict import score
 from registry.artifact import load_artifact
 from serve_app.errors import InvalidRecord, RequestError
-from serve_app.model.predictor import Predictor
+from serve_app.model.allowance import Allowance
+from serve_app.model.predictor import MIN_COLUMN_ROWS, Predictor
+from serve_app.model.record import input_names
 from tests.support.accepted_listings import accepted_listings
 from tests.support.serving.models import as_listings, boosted_model
 from tests.support.serving.requests import EXAMPLE
 from tests.support.tiny_model import FIRST, tiny_artifact
 from transforms.listings import CONTRACT
+
+LISTINGS = as_listings(accepted_listings(MIN_COLUMN_ROWS, seed=9))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,52 @@ def test_a_bad_listing_never_fails_its_neighbours(predictor: Predictor) -> None:
     assert second["error"]["problems"][0]["reason"] == "room_type:not_allowed"
     assert third["id"] is None
     assert (fourth["id"], fourth["probabilities"]) == (8, first["probabilities"])
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.sampled_from([2**53 + 1, 2**60, 2**63, 10**400, 1e300, -0.0, 4.0]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.sampled_from([[], ["TV"], ["TV", None], [1], "x" * 1_001, {}, ["x" * 1_001]]),
+)
+CHANGES = st.tuples(
+    st.integers(0, MIN_COLUMN_ROWS - 1), st.sampled_from([*input_names(CONTRACT), "made_up", ""]), ANYTHING
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(CHANGES, max_size=6), st.booleans())
+def test_records_that_are_read_together_are_answered_as_each_by_itself(
+    predictor: Predictor, changes: list[tuple[int, str, Any]], without_one: bool
+) -> None:
+    records: list[Any] = [dict(listing) for listing in LISTINGS]
+    for row, name, value in changes:
+        records[row][name] = value
+    if without_one:
+        records[5] = "no object"
+
+    together = predictor.predict_many(records)
+
+    assert together == predictor._predict_rows(records, 0, Allowance())
+
+
+def test_many_records_are_read_together_but_those_that_are_wrong(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[int] = []
+    by_row = predictor._predict_rows
+    monkeypatch.setattr(
+        predictor, "_predict_rows", lambda records, *rest: alone.append(len(records)) or by_row(records, *rest)
+    )
+    wrong = {**LISTINGS[0], "room_type": "Flat"}
+
+    answers = predictor.predict_many([*LISTINGS, wrong])
+
+    assert alone == [1]
+    assert [("error" in answer) for answer in answers] == [False] * len(LISTINGS) + [True]
 
 
 def test_wrong_rows_of_columns_have_the_reasons_of_single_listings(predictor: Predictor) -> None:
