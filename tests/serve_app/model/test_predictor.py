@@ -1,12 +1,13 @@
 """The service without its transport: the same answer for one listing, many, and columns, and as in batch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.predict import score
@@ -92,6 +93,10 @@ CHANGES = st.tuples(
 
 
 @settings(max_examples=300, deadline=None)
+@example([(3, "latitude", True)], False)
+@example([(3, "amenities", ["TV", None])], False)
+@example([(3, "id", 4.0), (4, "id", 2**60)], False)
+@example([(3, "made_up", None)], False)
 @given(st.lists(CHANGES, max_size=6), st.booleans())
 def test_records_that_are_read_together_are_answered_as_each_by_itself(
     predictor: Predictor, changes: list[tuple[int, str, Any]], without_one: bool
@@ -112,9 +117,12 @@ def test_many_records_are_read_together_but_those_that_are_wrong(
 ) -> None:
     alone: list[int] = []
     by_row = predictor._predict_rows
-    monkeypatch.setattr(
-        predictor, "_predict_rows", lambda records, *rest: alone.append(len(records)) or by_row(records, *rest)
-    )
+
+    def noted(records: Sequence[Any], told: int, allowance: Allowance) -> list[dict[str, Any]]:
+        alone.append(len(records))
+        return by_row(records, told, allowance)
+
+    monkeypatch.setattr(predictor, "_predict_rows", noted)
     wrong = {**LISTINGS[0], "room_type": "Flat"}
 
     answers = predictor.predict_many([*LISTINGS, wrong])
