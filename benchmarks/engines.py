@@ -40,7 +40,7 @@ Score: TypeAlias = Callable[[Matrix], Matrix]
 SIZES = (1, 100, 10_000)
 BOOSTER = "booster.ubj"
 # A row alone, in batches of so many and among WHOLE rows must have the same probabilities.
-CUTS = (1, 2, 31, 64, 100, 128, 256)
+CUTS = (1, 31, 64, 128)
 WHOLE = 2_000
 # Rows that a table of trees takes at once: their positions stay in the processor's cache.
 LOCKSTEP = 64
