@@ -60,6 +60,9 @@ bench-train: install  ## seconds and memory of training, 1 and 2 workers, beside
 bench-predict: install  ## rows/s and memory of batch scoring, beside plain XGBoost and ONNX Runtime on the finished matrix
 	@$(BIN)/python -m benchmarks.predict $(ARGS)
 
+bench-engines: install  ## microseconds a row of the model in ONNX Runtime, XGBoost and, if they are installed, Treelite and Numba
+	@$(BIN)/python -m benchmarks.engines $(ARGS)
+
 bench-serve: install  ## requests/s and rows/s of the service, beside Flask, uvicorn and Ray Serve's defaults (needs wrk)
 	@$(BIN)/python -m benchmarks.serve $(ARGS)
 
@@ -89,4 +92,4 @@ lock:  ## resolve pyproject.toml anew into requirements.lock and the locks of th
 	echo setuptools | $(COMPILE) --constraints requirements.lock - --output-file deploy/image/build.lock
 	$(COMPILE) $(LOCK_OPTIONS) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
 
-.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-start bench-process bench-train bench-predict bench-serve bench-autoscale bench-scale bench-memory attack image lock
+.PHONY: help install airflow demo demo-flights check fast-tests test lint format bench-start bench-process bench-train bench-predict bench-engines bench-serve bench-autoscale bench-scale bench-memory attack image lock

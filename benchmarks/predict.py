@@ -92,12 +92,12 @@ def prepare(folder: Path, source: str) -> None:
     one = Settings(registry=registry, model_name=STUMP, xgboost=XGBoostSettings(rounds=1, max_depth=1))
     train(str(folder / "dataset"), registry=registry, settings=one)
     ray.shutdown()
-    _booster(folder).save_model(folder / "booster.ubj")
+    booster_like(folder).save_model(folder / "booster.ubj")
     finish(started, cleaning_and_encoding=_matrix(folder, source))
 
 
-def _booster(folder: Path) -> Any:
-    """Boosted with the champion's parameters, as often, on all its rows."""
+def booster_like(folder: Path) -> Any:
+    """A booster with the champion's parameters and as many rounds, of all its rows."""
     import xgboost
 
     from pipeline.settings import Settings

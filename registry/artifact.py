@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,11 @@ GOLDEN = "golden.json"
 SCORING_FILES = (MANIFEST, MODEL, GOLDEN)
 # How far a probability may be from the estimator's: measured are 8e-7 for XGBoost and 1.3e-6 for the forest.
 TOLERANCE = 1e-5
+
+# From so many rows on, scoring them sorted saves more than the sorting costs; these are the features with the largest
+# importance, of which more change nothing (docs/decisions/scoring-engines.md).
+SORT_FROM_ROWS = 512
+SORT_FEATURES = 4
 
 _TRAIN_AGAIN = "Train it again with this version of nightprice."
 
@@ -102,6 +108,13 @@ class Artifact:
         """The columns of `predict`; of bands and ordered classes, lowest first."""
         return self.label.labels
 
+    @cached_property
+    def sort_features(self) -> tuple[int, ...]:
+        """The features by which many rows are sorted before they are scored, by position, the most important last."""
+        importance = self.manifest.get("importance", {})
+        positions = [position for position, name in enumerate(self.features) if importance.get(name, 0) > 0]
+        return tuple(sorted(positions, key=lambda position: importance[self.features[position]])[-SORT_FEATURES:])
+
     def require(self, contract: Contract) -> None:
         """Raise ArtifactError if the model was trained under another contract: it would misread the records."""
         recorded = self.contract
@@ -135,6 +148,16 @@ class Artifact:
             raise ValueError(f"A matrix [n, {width}] is needed, not one of shape {list(matrix.shape)}.")
         if not len(matrix):
             return np.empty((0, len(self.labels)), np.float32)
+        if len(matrix) < SORT_FROM_ROWS or not self.sort_features:
+            return self._score(matrix)
+        # Rows that resemble each other take the same branches, which the processor then predicts: up to twice as fast.
+        order = np.lexsort(matrix.T[list(self.sort_features)])
+        scored = self._score(matrix[order])
+        probabilities = np.empty_like(scored)
+        probabilities[order] = scored
+        return probabilities
+
+    def _score(self, matrix: Matrix) -> Matrix:
         name = self.session.get_inputs()[0].name
         probabilities: Matrix = self.session.run(["probabilities"], {name: np.ascontiguousarray(matrix, np.float32)})[0]
         return probabilities

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from registry import artifact as format_of_models
-from registry.artifact import FORMAT, SCORING_FILES, artifact_of, load_artifact, write_artifact
+from registry.artifact import FORMAT, SCORING_FILES, SORT_FROM_ROWS, artifact_of, load_artifact, write_artifact
 from registry.errors import ArtifactError
 from tests.support.tiny_model import FIRST, golden_rows, tiny_artifact, tiny_manifest, tiny_onnx, tiny_probabilities
 from transforms.contract import Bands, Classes
@@ -69,6 +69,47 @@ def test_a_file_of_the_model_is_read_on_demand(folder: Path) -> None:
     (folder / "report.html").unlink()
     with pytest.raises(ArtifactError, match=r"report\.html is missing"):
         model.file("report.html")
+
+
+@pytest.mark.parametrize(
+    "importance", [{}, {"room_type": 1.0}, {"beds": 0.5, "latitude": 0.3, "tv": 0.0, "other": 9.0}]
+)
+def test_a_row_has_the_same_bits_in_any_batch_and_place(tmp_path: Path, importance: dict[str, float]) -> None:
+    model = load_artifact(tiny_artifact(tmp_path / "model", importance=importance))
+    random = np.random.default_rng(3)
+    rows = random.integers(0, 3, (3 * SORT_FROM_ROWS, 17)).astype(np.float32)
+    rows[random.random(rows.shape) < 0.2] = np.nan
+    alone = np.concatenate([model.predict(row[np.newaxis]) for row in rows])
+
+    for batch in (2, 64, 129, SORT_FROM_ROWS - 1, SORT_FROM_ROWS, SORT_FROM_ROWS + 1, len(rows)):
+        together = [model.predict(rows[start : start + batch]) for start in range(0, len(rows), batch)]
+        assert np.array_equal(np.concatenate(together), alone), f"batches of {batch} rows differ"
+    places = random.permutation(len(rows))
+    assert np.array_equal(model.predict(rows[places]), alone[places])
+
+
+def test_many_rows_are_scored_sorted_by_what_matters_most(folder: Path) -> None:
+    class Session:
+        """Remembers the rows that it scores."""
+
+        def get_inputs(self) -> Any:
+            return session.get_inputs()
+
+        def run(self, names: list[str], inputs: dict[str, Any]) -> Any:
+            (self.rows,) = inputs.values()
+            return session.run(names, inputs)
+
+    model = load_artifact(folder)
+    session, seen = model.session, Session()
+    model = dataclasses.replace(model, session=seen)
+    assert [model.features[position] for position in model.sort_features] == ["accommodates", "bathrooms", "room_type"]
+
+    rows = np.random.default_rng(3).integers(0, 3, (SORT_FROM_ROWS, 17)).astype(np.float32)
+    model.predict(rows)
+    room_types = seen.rows[:, model.features.index("room_type")]
+    assert (np.diff(room_types) >= 0).all()
+    model.predict(rows[:-1])
+    assert np.array_equal(seen.rows, rows[:-1])
 
 
 def test_no_rows_have_no_probabilities(folder: Path) -> None:

@@ -66,6 +66,7 @@ def tiny_manifest(version: str = FIRST) -> dict[str, Any]:
         "label": CONTRACT.label.as_json(),
         "contract": CONTRACT.ref,
         "metrics": {"accuracy": 0.7, "log_loss": 0.75},
+        "importance": {"accommodates": 0.25, "bathrooms": 0.25, "room_type": 0.5},
         "dataset": {"uri": "data", "version": FIRST, "rows": 100},
     }
 
