@@ -55,7 +55,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """One line for people on the way."""
-        self._notes.print(text, markup=False, highlight=False)
+        self._notes.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:

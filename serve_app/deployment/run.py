@@ -106,8 +106,11 @@ def also_open(port: int) -> str | None:
     others = [str(other) for other in environment.open_ports() if other != port]
     if not others:
         return None
-    named = ", ".join(f"{other} ({'HAProxy' if other in haproxy else 'replica'})" for other in others)
-    return f"  Block these ports in your firewall, because other machines can use them without an API key: {named}"
+    named = ", ".join(f"{other} (HAProxy)" if other in haproxy else f"{other} (replica)" for other in others)
+    return (
+        f"  Let your firewall open port {port} only. Other machines can use these without an API key: {named}, and a "
+        "port of each replica that is added."
+    )
 
 
 def _public_host(host: str) -> str:

@@ -48,6 +48,12 @@ def test_notes_and_errors_are_clean(capsys: pytest.CaptureFixture[str], error: E
     assert is_clean(printed), ascii(printed)
 
 
+def test_a_note_is_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    console.Screen(sys.stdout, as_json=False).note("port, " * 100)
+
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 VERSION = {"version": "1", "created": "2026", "estimator": RUBBISH, "metrics": {"accuracy": 0.7}}
 
 

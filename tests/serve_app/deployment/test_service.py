@@ -10,7 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,18 +251,22 @@ def test_metrics_are_at_a_known_port_and_open_to_this_machine_only(service: Serv
 
 def test_whatever_other_machines_reach_is_named_at_the_start(service: Service) -> None:
     """The service and Ray listen at this machine only, but for two ports of HAProxy and one of each replica."""
-    (line,) = [line for line in service.said if "Block these ports in your firewall" in line]
-    reached = {
-        (process.name().partition(":nightprice")[0], connection.laddr.port)
-        for process in service.below()
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in LOOPBACK
-    }
+    (line,) = [line for line in service.said if f"Let your firewall open port {service.port} only." in line]
+    reached = set(listening(service))
     haproxy = {port for name, port in reached if name == "haproxy"}
     assert {name for name, _ in reached} == {"haproxy", "ray::ServeReplica"}
     assert len(reached) - len(haproxy) == len(service.replicas())
     assert {int(port) for port in re.findall(r"(\d+) \(HAProxy\)", line)} == haproxy
     assert len(re.findall(r"\d+ \(replica\)", line)) == line.count("(") - len(haproxy) > 0
+
+
+def listening(service: Service) -> Iterator[tuple[str, int]]:
+    """The ports at which processes of a service can be reached from other machines."""
+    for process in service.below():
+        with suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.ip not in LOOPBACK:
+                    yield process.name().partition(":nightprice")[0], connection.laddr.port
 
 
 def test_an_open_service_on_all_addresses_says_so_loudly(second: Second, service: Service) -> None:
