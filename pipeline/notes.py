@@ -75,7 +75,9 @@ def evaluation_notes(rows: int, accuracy: float, majority: Majority) -> list[str
     >>> evaluation_notes(900, 0.941, {"label": "Mid", "accuracy": 0.951, "macro_f1": 0.2})
     ['The accuracy of 94.1% is not above the 95.1% of always answering "Mid".']
     >>> evaluation_notes(50, 0.7, {"label": "Mid", "accuracy": 0.5, "macro_f1": 0.2})
-    ['Only 50 rows measure the model: its accuracy is uncertain by about 6 points.']
+    ['Only 50 rows measure the model: its accuracy is uncertain by about 12 points (95 %).']
+    >>> evaluation_notes(35, 1.0, {"label": "Mid", "accuracy": 0.5, "macro_f1": 0.2})
+    ['Only 35 rows measure the model: its accuracy is uncertain by about 5 points (95 %).']
     """
     notes = []
     always = majority["accuracy"]
@@ -84,6 +86,10 @@ def evaluation_notes(rows: int, accuracy: float, majority: Majority) -> list[str
             f'The accuracy of {accuracy:.1%} is not above the {always:.1%} of always answering "{majority["label"]}".'
         )
     if rows < THIN_HOLDOUT:
-        error = 100 * (accuracy * (1 - accuracy) / rows) ** 0.5
-        notes.append(f"Only {rows:,} rows measure the model: its accuracy is uncertain by about {error:.0f} points.")
+        # Half of Wilson's interval, which is not zero where every row is right.
+        z = 1.96
+        half = z * (accuracy * (1 - accuracy) / rows + z**2 / (4 * rows**2)) ** 0.5 / (1 + z**2 / rows)
+        notes.append(
+            f"Only {rows:,} rows measure the model: its accuracy is uncertain by about {100 * half:.0f} points (95 %)."
+        )
     return notes

@@ -34,7 +34,8 @@ def check_written(staged: Staged, source: Address, contract: Contract, max_rejec
     if not stats.accepted:
         raise GateRefused(
             f"No row was accepted: all {stats.rejected:,} were rejected: {_most_frequent(stats, contract)} They are "
-            f"kept at {staged.rejected_at}; nothing was published, and what was live stays live. Correct the source."
+            f"kept at {staged.rejected_at}; nothing was published, and what was live stays live. Correct the source, "
+            "or the contract."
         )
     untargeted = without_target(stats, contract)
     rejected, read = stats.rejected - untargeted, stats.read - untargeted

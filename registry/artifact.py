@@ -126,7 +126,8 @@ class Artifact:
             problem = f'on other features than the contract "{contract.name}" has'
         if problem:
             raise ArtifactError(
-                f"{self.ref} was trained {problem}. Use a model of this contract, or set the contract of the model."
+                f"{self.ref} was trained {problem}. Use a model of this contract, or set NIGHTPRICE_CONTRACT to the"
+                " model's."
             )
 
     def file(self, name: str) -> bytes | None:

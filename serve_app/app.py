@@ -119,6 +119,8 @@ def _replicas(options: ServeOptions) -> dict[str, Any]:
             upscale_delay_s=options.upscale_delay_s,
             downscale_delay_s=options.downscale_delay_s,
             look_back_period_s=LOOK_BACK_S,
+            # Shorter than that; replicas report by themselves.
+            metrics_interval_s=1.0,
             policy=AutoscalingPolicy(policy_function=POLICY),
         )
     }

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -452,7 +453,8 @@ class Contract:
             needed = list(dict.fromkeys(item.columns_in_words() for item in without))
             names = [next(name for name in item.columns if name not in available) for item in without]
             advice = "".join(f" {text}" for columns, text in self.other_tables if set(columns) <= set(available))
-            raise missing_columns(where, needed, names, available, advice)
+            error = missing_columns(where, needed, names, available, advice)
+            raise ContractError(f'{error} The contract in force is "{self.name}" (NIGHTPRICE_CONTRACT).')
         named = {column for item in fields for column in item.columns}
         chosen = [name for name in available if name in named]
         if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
@@ -481,6 +483,16 @@ class Contract:
         ]
         facts = [table, self.key, self.target, type(self.label).__name__, self.label_column]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def key_of(self, *texts: str) -> int:
+        """The key of a record from the texts of its raw columns, in their order: to join results with records.
+
+        >>> from transforms.listings import CONTRACT
+        >>> CONTRACT.key_of(" 1001 ")
+        1001
+        """
+        key: int = self.key_field.read(JOINER.join(text.strip() for text in texts))
+        return key
 
     @property
     def ref(self) -> ContractRef:
@@ -597,8 +609,9 @@ def _list_problems(contract: Contract, names: list[str]) -> Iterator[str]:
 def _role_problems(contract: Contract) -> Iterator[str]:
     if contract.key_field.type != pa.int64():
         yield f'The key "{contract.key}" has the type {contract.key_field.type}: it must be int64 or a `composite_key`.'
-    if not contract.key_field.required or not contract.target_field.required:
-        yield "Key and target must be required fields."
+    for role, item in (("key", contract.key_field), ("target", contract.target_field)):
+        if not item.required:
+            yield f'The {role} "{item.name}" must be a required field.'
     target, label = contract.target_field, contract.label
     if isinstance(label, Bands):
         if target.is_text:
@@ -700,6 +713,11 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
     itself is wrong (not with `check=False`).
     """
     module, _, name = reference.partition(":")
+    if not name:
+        raise UsageError(
+            f'The contract "{reference}" names a module and no object. Set it to MODULE:NAME, as in '
+            "transforms.listings:CONTRACT."
+        )
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -709,13 +727,25 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
     except Exception as error:  # the module is a user's own, and may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             fix = "Start the command in the folder of the module, or put that folder on PYTHONPATH."
-        elif module in sys.modules or not name:
+        elif module in sys.modules:
             fix = "Set it to MODULE:NAME, as in transforms.listings:CONTRACT."
         else:
             fix = "Correct the module."
-        raise UsageError(f'The contract "{reference}" can\'t be loaded: {first_line(error)}. {fix}') from error
+        what = f"{first_line(error)}{_line_of(error, module)}"
+        raise UsageError(f'The contract "{reference}" can\'t be loaded: {what}. {fix}') from error
     if not isinstance(contract, Contract):
         raise UsageError(f'The contract "{reference}" is a {type(contract).__name__}. Set it to an object of Contract.')
     if check and (problems := contract.problems()):
         raise ContractError(f'The contract "{reference}" can\'t be used. {" ".join(problems)}')
     return contract
+
+
+def _line_of(error: Exception, module: str) -> str:
+    """Where in a module an error arose, for a message; of a syntax error Python says it already."""
+    file = module.replace(".", os.sep)
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.endswith((f"{file}.py", os.path.join(file, "__init__.py")))
+    ]
+    return f" (line {lines[-1]} of {module})" if lines else ""

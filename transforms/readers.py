@@ -59,16 +59,21 @@ def number(raw: str) -> float:
     return value
 
 
-_CURRENCY = r"(?:[^\W\d_]{1,3}\.?|[^\w\s.,'’+-]|[^\W\d_]{1,2}[^\w\s.,'’+-])"
+# ISO 4217's codes of the currencies most in use, and how people write some of them; other letters are units or words.
+_CODES = (
+    "AED|ARS|AUD|BDT|BGN|BHD|BRL|CAD|CHF|CLP|CNY|COP|CRC|CZK|DKK|DOP|EGP|EUR|GBP|GEL|HKD|HUF|IDR|ILS|INR|ISK|JOD|JPY|KES|"
+    "KRW|KWD|KZT|LKR|MAD|MXN|MYR|NGN|NOK|NZD|OMR|PEN|PHP|PKR|PLN|QAR|RON|RSD|RUB|SAR|SEK|SGD|THB|TND|TRY|TWD|UAH|USD|UYU|"
+    "VND|ZAR|kr|Kr|Kč|zł|Ft|lei|Lei|лв|руб|din|Rs|Rp|RM|TL|Fr|SFr|DH|Dhs|NT|RMB"
+)
+_SIGNS = "$¢£¤¥؋৳฿៛\u20a0-\u20c0﷼＄￡￥￦"
+_CURRENCY = rf"(?:(?:{_CODES})\.?|[A-Za-z]{{0,2}}[{_SIGNS}])"
 _AMOUNT = re.compile(rf"(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*({_CURRENCY}))?")
-# What stands behind a number to multiply it is not a currency.
-_MAGNITUDES = {"k", "m", "mn", "mln", "mio", "bn"}
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 _DIGIT_GROUPS = re.compile(r"[0-9]{1,3}(?:[,.][0-9]{3})*|[0-9]+")
 
 
 def amount(raw: str) -> float:
-    """A printed amount of money, whatever its currency.
+    """A printed amount of money, whatever its currency; a number of another unit is none.
 
     The last of "." and "," is the decimal mark when both occur; alone, a comma before exactly three
     digits separates thousands, and so does a mark that repeats.
@@ -77,7 +82,7 @@ def amount(raw: str) -> float:
     (1234.0, 1234.5, 404.0, 75.0)
     """
     match = _AMOUNT.fullmatch(raw.strip())
-    if match is None or (match[4] or "").lower().rstrip(".") in _MAGNITUDES:
+    if match is None:
         raise ValueError(f"{raw!r} is not an amount")
     digits = re.sub(r"['’\s]", "", match[3])
     if _THOUSANDS.fullmatch(digits):

@@ -7,13 +7,14 @@ import importlib.util
 import keyword
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightprice.address import parse_address
-from nightprice.defaults import DEFAULT_CONTRACT_NAME
+from nightprice.defaults import DEFAULT_CONTRACT_NAME, NAME_PATTERN
 from nightprice.errors import UsageError, closest
 from nightprice.job_folder import check_outlives_job
 from pipeline.cli import preflight
@@ -135,6 +136,8 @@ def init(
     from pipeline.cli import render
     from pipeline.cli.init import contract_source
 
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UsageError(f'"{name}" can\'t be the name of a model: use letters, digits, ".", "_" and "-".')
     module = Path(re.sub(r"\W", "_", name) + ".py")
     if module.exists():
         raise UsageError(f"{module} exists already. Remove it, or choose another name than {name}.")
@@ -416,17 +419,24 @@ def serve(
     settings = run.settings()
     if registry is None and "NIGHTPRICE_SERVE_REGISTRY" not in os.environ:
         registry = settings.registry
-    serve(
-        contract=settings.contract,
-        model=model,
-        registry=registry,
-        host=host,
-        port=port,
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        say=run.screen.note,
-        ready=lambda address: run.screen.result({"address": address}, f"Ready at {address}"),
-    )
+    with ExitStack() as starting:
+        starting.enter_context(run.screen.working("Starting the service"))
+
+        def ready(address: str) -> None:
+            starting.close()
+            run.screen.result({"address": address}, f"Ready at {address}")
+
+        serve(
+            contract=settings.contract,
+            model=model,
+            registry=registry,
+            host=host,
+            port=port,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            say=run.screen.note,
+            ready=ready,
+        )
 
 
 @command("nightprice doctor --registry s3://bucket/models")

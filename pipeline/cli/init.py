@@ -85,6 +85,9 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
     fields = [_field(columns[raw], f"low=0, high={INT64_MAX:_}, required=True") for raw in ids]
     if not has_ids:
         fields = [f'        composite_key("{KEY}", {_texts(key)}, "What identifies a record."),']
+    rows, different = len(texts[target]), len(set(zip(*(texts[raw] for raw in key), strict=True)))
+    if different < rows:
+        fields.insert(0, f"        # {rows - different:,} of {rows:,} rows repeat a key: name more columns with --key.")
     fields += [*(_field(columns[raw]) for raw in features), _field(columns[target], "required=True")]
     example = {names[raw]: values[raw][0] for raw in (*ids, *features) if values[raw]}
     return MODULE.format(
@@ -126,7 +129,9 @@ def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
     }
     for column in needed:
         if column not in columns:
-            listed = ", ".join(columns) or "none with a row below the header"
+            if not columns:
+                raise UsageError(f"{file} has a header at most, and no rows. Name a file with rows.")
+            listed = ", ".join(columns)
             raise UsageError(f'{file} has no column "{column}".{closest(column, columns)} Its columns: {listed}.')
     return columns
 

@@ -13,6 +13,8 @@ from registry.artifact import Artifact
 from registry.manifest import Evaluation
 from registry.replacement import difference
 
+_NONE_YET = "nothing is in force there yet"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -52,15 +54,15 @@ def decide(challenger: Artifact, champion: Artifact | None, settings: Settings, 
 def _first(challenger: Artifact) -> Decision:
     evaluation = challenger.manifest.get("evaluation")
     if evaluation is None:
-        return Decision(True, "there is no champion yet, and the model records no evaluation")
+        return Decision(True, f"{_NONE_YET}, and the model records no evaluation")
     accuracy, majority = evaluation["metrics"]["accuracy"], evaluation["majority"]
     figures = (
         f'accuracy {accuracy:.4f} against {majority["accuracy"]:.4f} of always answering "{majority["label"]}", on '
         f"{evaluation['rows']:,} holdout rows"
     )
     if accuracy is None or accuracy <= majority["accuracy"]:
-        return Decision(False, f"there is no champion yet, and it does not beat the majority: {figures}", evaluation)
-    return Decision(True, f"there is no champion yet, and it beats the majority: {figures}", evaluation)
+        return Decision(False, f"{_NONE_YET}, and it does not beat the majority: {figures}", evaluation)
+    return Decision(True, f"{_NONE_YET}, and it beats the majority: {figures}", evaluation)
 
 
 def compare(new: Evaluation, old: Evaluation, rule: GateSettings) -> Decision:

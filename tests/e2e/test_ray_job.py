@@ -136,7 +136,7 @@ def test_the_script_of_the_schedule_retrains_and_repeats_nothing_when_started_ag
     retrain, first = scheduled
     jobs = len(cluster.get("/api/jobs/"))
 
-    assert "scheduled: there is no champion yet" in first[2]
+    assert "scheduled: nothing is in force there yet" in first[2]
     assert retrain("week-1") == first
     assert len(cluster.get("/api/jobs/")) == jobs
     # The same listings give the same model, which is not better: refused, and no failure.

@@ -178,7 +178,8 @@ def test_a_missing_column_is_one_clear_error() -> None:
 
     with pytest.raises(
         ContractError,
-        match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Available columns: acom',
+        match=r'x\.csv: column "accommodates" is missing\. Did you mean "acommodates"\? Available columns: acom.*'
+        r'The contract in force is "listing-price" \(NIGHTPRICE_CONTRACT\)\.$',
     ):
         CONTRACT.choose_columns(there, "x.csv")
 
@@ -344,6 +345,21 @@ def test_a_module_that_is_not_python_is_one_sentence(tmp_path: Path, monkeypatch
         UsageError, match=r"half_written:CONTRACT\" can't be loaded: '\(' was never closed.*Correct the module\."
     ):
         load_contract("half_written:CONTRACT")
+
+
+def test_a_mistake_in_a_module_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mistyped.py").write_text("import re\n\nCONTRACT = gramms\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=r"name 'gramms' is not defined \(line 3 of mistyped\)\. Correct the module\."):
+        load_contract("mistyped:CONTRACT")
+
+
+def test_the_key_of_a_record_is_the_one_that_cleaning_computes() -> None:
+    key = composite_key("id", ("carrier", "flight"), "")
+    contract = replace(CONTRACT, fields=(key, *CONTRACT.fields[1:]), key="id")
+
+    assert contract.key_of("UA ", "1545") == key.read_text("UA\x1f1545")[0]
 
 
 def test_a_contract_travels_to_workers_and_stays_the_same() -> None:

@@ -441,7 +441,7 @@ def test_train_promote_and_a_gate_that_refuses_a_worse_model(
     assert f"nightprice promote {NAME}@{good['version']} --if-better" in shown.stdout
     assert repeated == first
     assert good["metrics"]["accuracy"] > 0.5
-    assert "no champion yet, and it beats the majority" in first["why"]
+    assert "nothing is in force there yet, and it beats the majority" in first["why"]
     assert "rows, measured on" in shown.stdout
     assert refused.exit_code == 3
     assert "not better" in refused.stderr

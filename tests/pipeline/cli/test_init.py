@@ -69,7 +69,7 @@ def test_a_number_becomes_bands_of_about_as_many_rows() -> None:
         3,
     ]
     assert cleaned.rejected["reasons"].to_pylist() == [["price:unparseable"]]
-    assert cleaned.accepted["mileage"].to_pylist()[:2] == [120_000, None]
+    assert cleaned.accepted["mileage"].to_pylist()[:2] == ["120,000 km", None], "a unit needs a rule of its own"
 
 
 def test_few_texts_become_classes_and_several_columns_a_key() -> None:
@@ -307,7 +307,19 @@ def test_a_module_that_exists_is_left_alone(folder: Path) -> None:
 def test_a_table_without_rows_is_told() -> None:
     Path("cars.csv").write_text("id,price\n", "utf-8")
 
-    assert (
-        "none with a row below the header"
-        in call("cars", "--from", "cars.csv", "--target", "price", "--key", "id").stderr
-    )
+    said = call("cars", "--from", "cars.csv", "--target", "price", "--key", "id").stderr
+
+    assert "cars.csv has a header at most, and no rows. Name a file with rows." in said
+
+
+def test_a_key_that_repeats_is_told_in_the_module() -> None:
+    written("init-repeats", "--target", "price", "--key", "Body type")
+
+    assert "# 8 of 12 rows repeat a key: name more columns with --key." in Path("init_repeats.py").read_text("utf-8")
+
+
+def test_a_name_that_no_model_can_have_is_refused() -> None:
+    result = call("Bad Name!", "--from", "cars.csv", "--target", "price", "--key", "id")
+
+    assert result.exit_code == 2
+    assert '"Bad Name!" can\'t be the name of a model' in result.stderr

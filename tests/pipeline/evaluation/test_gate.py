@@ -76,7 +76,7 @@ def model(folder: Path, version: str, seed: int, data: str, **manifest: Any) -> 
 def test_the_first_model_is_promoted(tmp_path: Path) -> None:
     decision = decide(model(tmp_path, FIRST, 0, "nowhere"), None, Settings())
     assert decision.promote
-    assert "no champion yet" in decision.reason
+    assert "nothing is in force there yet" in decision.reason
 
 
 @pytest.mark.parametrize(("accuracy", "promote"), [(0.52, True), (0.5, False), (0.4, False)])

@@ -118,6 +118,11 @@ def test_amount_understands_currencies_and_separators(raw: str, expected: float)
         "15k",
         "$15K",
         "2 M",
+        "2.85 kg",
+        "PAL0708",
+        "Dec 3 2009",
+        "12 %",
+        "6.5 l",
     ],
 )
 def test_amount_refuses_nonsense(raw: str) -> None:
