@@ -2,10 +2,12 @@
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from uuid import uuid4
 
 from nightprice.errors import NightpriceError
 from nightprice.ray_cluster import connect
@@ -37,7 +39,23 @@ def start(num_cpus: int | None = None) -> None:
 
     if not ray.is_initialized():
         connect(num_cpus=num_cpus)
+        if "RAY_ADDRESS" not in os.environ:
+            _report_to_nobody()
     _configure_data()
+
+
+def _report_to_nobody() -> None:
+    """Ray Data tells an actor what it does, for the dashboard. Where Ray runs for this process alone there is no
+    dashboard, and a small run would wait for the actor's process for a third of its time.
+    """
+    from ray.data._internal.stats import _StatsManager
+
+    def nothing(*_: object, **__: object) -> None: ...
+
+    manager: Any = _StatsManager
+    manager.gen_dataset_id_from_stats_actor = staticmethod(lambda: uuid4().hex)
+    for name in ("register_dataset_to_stats_actor", "update_execution_metrics", "update_iteration_metrics"):
+        setattr(manager, name, staticmethod(nothing))
 
 
 def _configure_data() -> None:

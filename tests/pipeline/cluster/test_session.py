@@ -1,7 +1,10 @@
 """What we set of Ray that has no public setting."""
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -48,3 +51,23 @@ def test_the_progress_is_among_rays_metrics() -> None:
     session.progress_gauge()(Progress("cleaning", {"rows": 1_234}))
 
     await_that(lambda: urllib.request.urlopen(address, timeout=10).read().decode(), pattern.search, 60)
+
+
+REPORTS = """
+import ray, ray.data
+from pipeline.cluster import session
+session.start(num_cpus=1)
+print(ray.data.range(3).map_batches(lambda batch: batch).count())
+try:
+    ray.get_actor("datasets_stats_actor", "_dataset_stats_actor")
+except ValueError:
+    print("no actor")
+"""
+
+
+def test_on_this_machine_ray_data_starts_no_process_for_a_dashboard() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+    done = subprocess.run([sys.executable, "-c", REPORTS], capture_output=True, text=True, env=environment, check=False)
+
+    assert done.stdout.split("\n")[:2] == ["3", "no actor"], done.stderr
