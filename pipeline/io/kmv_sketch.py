@@ -47,11 +47,22 @@ class KmvSketch:
         return KmvSketch(self.hashes[:size].copy(), self.counts[:size].copy(), int(self.hashes[size]))
 
     def __add__(self, other: "KmvSketch") -> "KmvSketch":
-        hashes, inverse = np.unique(np.concatenate([self.hashes, other.hashes]), return_inverse=True)
-        counts = np.bincount(inverse, np.concatenate([self.counts, other.counts]), len(hashes)).astype(np.int64)
         bound = min(self.bound, other.bound)
-        counted = int(np.searchsorted(hashes, np.uint64(bound)))
-        return KmvSketch(hashes[:counted], counts[:counted], bound).shrunk(SKETCH_SIZE)
+        large, small = sorted((self._below(bound), other._below(bound)), key=lambda sketch: len(sketch.hashes))[::-1]
+        # Not `np.unique` of both, which would sort the large one anew for every block that is added.
+        places = np.searchsorted(large.hashes, small.hashes)
+        known = np.zeros(len(small.hashes), np.bool_)
+        inside = places < len(large.hashes)
+        known[inside] = large.hashes[places[inside]] == small.hashes[inside]
+        counts = large.counts.copy()
+        counts[places[known]] += small.counts[known]
+        hashes = np.insert(large.hashes, places[~known], small.hashes[~known])
+        counts = np.insert(counts, places[~known], small.counts[~known])
+        return KmvSketch(hashes, counts, bound).shrunk(SKETCH_SIZE)
+
+    def _below(self, bound: int) -> "KmvSketch":
+        counted = int(np.searchsorted(self.hashes, np.uint64(bound)))
+        return KmvSketch(self.hashes[:counted], self.counts[:counted], bound)
 
     def repeats(self, rows: int) -> int:
         """How many of `rows` repeat a key that another row has.
