@@ -148,7 +148,7 @@ def write_tagged(rows: ray.data.Dataset, write_table: WriteTable, key: str, begi
     parts.set_name(rows.name)
     stats = WriteStats()
     tasks: set[int] = set()
-    # Closed, it waits for the tasks that still write: what they leave can be removed then.
+    # Closed after an error, Ray Data ends the tasks that still write, and what they leave can be removed.
     batches: Any = iter(parts.iter_batches(batch_size=None, batch_format="pyarrow"))
     with closing(batches):
         for task, stored in (row.values() for batch in batches for row in batch.to_pylist()):
