@@ -112,6 +112,17 @@ def test_records_that_are_read_together_are_answered_as_each_by_itself(
     assert together == predictor._predict_rows(records, 0, Allowance())
 
 
+@pytest.mark.parametrize("name", [item.name for item in CONTRACT.inputs if item.low is not None])
+def test_numbers_at_their_bounds_are_read_together_as_each_by_itself(predictor: Predictor, name: str) -> None:
+    item = CONTRACT.by_name[name]
+    assert item.low is not None
+    assert item.high is not None
+    for value in (item.low, item.high, item.low - 1, item.high + 1):
+        records = [{**listing, name: value} for listing in LISTINGS]
+
+        assert predictor.predict_many(records) == predictor._predict_rows(records, 0, Allowance()), value
+
+
 def test_many_records_are_read_together_but_those_that_are_wrong(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
