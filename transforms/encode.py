@@ -118,7 +118,7 @@ class Encoder:
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """Booleans, integers and floats as numbers, null as NaN."""
     if pa.types.is_integer(column.type):
-        column = column.cast(pa.float64())
+        column = column.cast(pa.float64(), safe=False)  # beyond 2**53 rounded, as Python's float() does
     elif pa.types.is_boolean(column.type):
         column = column.cast(pa.float32())
     numbers: npt.NDArray[Any] = column.to_numpy()

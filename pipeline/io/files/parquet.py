@@ -1,6 +1,6 @@
 """Parquet, in batches whose size is known before they are unpacked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +12,15 @@ from pipeline.io.stores import Columns, StoreError
 from transforms.clean import as_text, decoded
 
 BATCH_ROWS = 32_768
-# A batch of fewer rows, where rows are long. One text of a dictionary may stand in a million rows of a file of a
-# megabyte, so its length counts for every row.
+# A batch of fewer rows, where rows are long.
 BATCH_BYTES = 64 * 2**20
-# A dictionary is looked at if a batch could be larger with a single text of its size in every row.
+LARGEST_ROW = 4 * BATCH_BYTES
+# One text of a dictionary may stand in a million rows of a file of a megabyte. A dictionary is looked at, which takes
+# as long as to read some thousand rows, if a batch could be larger than this with such a text in every row.
 SUSPICIOUS_BYTES = 2**30
+# Where the file does not say how long texts are: each leaves out what it has in common with the one before.
+ROWS_OF_UNKNOWN_SIZE = 256
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
 
 def read_parquet(
@@ -24,7 +28,7 @@ def read_parquet(
 ) -> Iterator[pa.Table]:
     """The chosen columns as they are stored, texts plainly; `row_groups` None reads all.
 
-    Raises StoreError if a row unpacks to more than BATCH_BYTES.
+    Raises StoreError if rows unpack to more than LARGEST_ROW each.
     """
     with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
         chosen = columns(parquet.schema_arrow.names, path)
@@ -39,40 +43,68 @@ def read_parquet(
 
 
 def _batch_rows(file: pa.NativeFile, metadata: Any, groups: Sequence[int], columns: Sequence[str], path: str) -> int:
-    """How many rows a batch of these row groups may have. Raises StoreError if a single row may be too large."""
+    """How many rows a batch of these row groups may have. Raises StoreError if a row is too large on average."""
     rows = BATCH_ROWS
     wanted = tuple(f"{name}." for name in columns)
     for group in groups:
-        chunks = metadata.row_group(group)
-        if not chunks.num_rows:
+        meta = metadata.row_group(group)
+        chunks = [meta.column(position) for position in range(meta.num_columns)]
+        chunks = [chunk for chunk in chunks if f"{chunk.path_in_schema}.".startswith(wanted)]
+        if not meta.num_rows:
             continue
-        size = 0.0
-        for chunk in map(chunks.column, range(chunks.num_columns)):
-            if f"{chunk.path_in_schema}.".startswith(wanted):
-                size += _row_bytes(file, chunk, group, chunks.num_rows)
-        if size > BATCH_BYTES:
+        size = sum(_stored_bytes(chunk, metadata.schema) for chunk in chunks) / meta.num_rows
+        share = min(1, BATCH_ROWS / meta.num_rows)
+        suspicious = [chunk for chunk in chunks if _may_be_longer(chunk, share * chunk.num_values)]
+        if suspicious:
+            values = sum(chunk.num_values for chunk in suspicious)
+            size += _longest_text(file, group, suspicious) * values / meta.num_rows
+        if size > LARGEST_ROW:
             raise StoreError(
-                f'"{path}" unpacks to {size / 2**20:,.0f} MiB a row, more than the {BATCH_BYTES // 2**20} MiB '
-                "that are read at once. Correct the file, or leave it out of the source."
+                f'"{path}" unpacks to {size / 2**20:,.0f} MiB a row, more than the {LARGEST_ROW // 2**20} MiB '
+                "that a row may have. Correct the file, or leave it out of the source."
             )
-        rows = min(rows, int(BATCH_BYTES / max(size, 1)))
+        if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):
+            rows = min(rows, ROWS_OF_UNKNOWN_SIZE)
+        rows = max(1, min(rows, int(BATCH_BYTES / max(size, 1))))
     return rows
 
 
-def _row_bytes(file: pa.NativeFile, chunk: Any, group: int, rows: int) -> float:
-    """The size of a row's value in one column: the mean, or that of the longest text of a suspicious dictionary."""
-    stored: float = chunk.total_uncompressed_size / rows
-    if chunk.physical_type != "BYTE_ARRAY" or not chunk.has_dictionary_page:
-        return stored
-    if min(rows, BATCH_ROWS) * chunk.total_uncompressed_size <= SUSPICIOUS_BYTES:
-        return stored
-    with pq.ParquetFile(file, read_dictionary=[chunk.path_in_schema]) as parquet:
-        (first,) = next(parquet.iter_batches(1, [group], [chunk.path_in_schema], use_threads=False)).columns
-    while not pa.types.is_dictionary(first.type):
-        first = first.field(0) if pa.types.is_struct(first.type) else first.values
-    longest: int = pc.max(pc.binary_length(first.dictionary)).as_py() or 0
-    values: int = chunk.num_values
-    return max(stored, longest * values / rows)
+def _stored_bytes(chunk: Any, schema: Any) -> int:
+    """What the values of a column take in memory, those of dictionaries as they are stored."""
+    width = _WIDTHS.get(chunk.physical_type, 0)
+    if chunk.physical_type == "FIXED_LEN_BYTE_ARRAY":
+        columns = map(schema.column, range(len(schema)))
+        width = next(column.length for column in columns if column.path == chunk.path_in_schema)
+    return max(int(chunk.total_uncompressed_size), int(chunk.num_values) * width)
+
+
+def _may_be_longer(chunk: Any, values: float) -> bool:
+    """Whether so many values could be too large, had each the size of the whole dictionary."""
+    is_text = chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page
+    return bool(is_text and values * chunk.total_uncompressed_size > SUSPICIOUS_BYTES)
+
+
+def _longest_text(file: pa.NativeFile, group: int, chunks: Sequence[Any]) -> int:
+    """In bytes, of the dictionaries of these columns."""
+    paths = [chunk.path_in_schema for chunk in chunks]
+    with pq.ParquetFile(file, read_dictionary=paths) as parquet:
+        first = next(parquet.iter_batches(1, [group], paths, use_threads=False))
+    lengths = [pc.max(pc.binary_length(each)).as_py() or 0 for each in _dictionaries(first.columns)]
+    return max(lengths, default=0)
+
+
+def _dictionaries(arrays: Iterable[pa.Array]) -> Iterator[pa.Array]:
+    for array in arrays:
+        if isinstance(array, pa.ExtensionArray):
+            yield from _dictionaries([array.storage])
+        elif pa.types.is_dictionary(array.type):
+            yield array.dictionary
+        elif pa.types.is_struct(array.type):
+            yield from _dictionaries(array.flatten())
+        elif pa.types.is_map(array.type):
+            yield from _dictionaries([array.keys, array.items])
+        elif pa.types.is_nested(array.type):
+            yield from _dictionaries([array.values])
 
 
 def _without_views(table: pa.Table) -> pa.Table:
