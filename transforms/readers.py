@@ -59,15 +59,24 @@ def number(raw: str) -> float:
     return value
 
 
-# ISO 4217's codes of the currencies most in use, and how people write some of them; other letters are units or words.
+# ISO 4217's codes, and how people write their own currencies; other letters are units, magnitudes or words.
 _CODES = (
-    "AED|ARS|AUD|BDT|BGN|BHD|BRL|CAD|CHF|CLP|CNY|COP|CRC|CZK|DKK|DOP|EGP|EUR|GBP|GEL|HKD|HUF|IDR|ILS|INR|ISK|JOD|JPY|KES|"
-    "KRW|KWD|KZT|LKR|MAD|MXN|MYR|NGN|NOK|NZD|OMR|PEN|PHP|PKR|PLN|QAR|RON|RSD|RUB|SAR|SEK|SGD|THB|TND|TRY|TWD|UAH|USD|UYU|"
-    "VND|ZAR|kr|Kr|Kč|zł|Ft|lei|Lei|лв|руб|din|Rs|Rp|RM|TL|Fr|SFr|DH|Dhs|NT|RMB"
+    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF "
+    "CHF CLF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD "
+    "HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD "
+    "LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP "
+    "PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND "
+    "TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW R S/ NT RM"
 )
-_SIGNS = "$¢£¤¥؋৳฿៛\u20a0-\u20c0﷼＄￡￥￦"
-_CURRENCY = rf"(?:(?:{_CODES})\.?|[A-Za-z]{{0,2}}[{_SIGNS}])"
-_AMOUNT = re.compile(rf"(-?)\s*(?:{_CURRENCY}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*({_CURRENCY}))?")
+_WORDS = (
+    "usd eur gbp chf sek nok dkk pln czk huf inr jpy cny rmb kr kč kc zł zl ft lei лв руб р грн дин din rs nrs rp "
+    "tl fr sfr dh dhs ksh tsh ush tk php nis sr qr kd jd le yen 円 元 원 đ ლ"
+)
+_NAMES = "|".join(re.escape(name) for name in _CODES.split()) + f"|(?i:{'|'.join(_WORDS.split())})"
+_SIGNS = "[$¢£¤¥؋৳฿៛\u20a0-\u20c0﷼＄￡￥￦]"
+_BEFORE = rf"(?:[A-Z]{{0,2}}{_SIGNS}|(?:{_NAMES})\.?)"
+_BEHIND = rf"(?:{_SIGNS}|(?:{_NAMES})\.?)"
+_AMOUNT = re.compile(rf"(-?)\s*(?:{_BEFORE}\s*)?(-?)([0-9](?:[0-9.,'’\s]*[0-9])?)(?:\s*{_BEHIND})?")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 _DIGIT_GROUPS = re.compile(r"[0-9]{1,3}(?:[,.][0-9]{3})*|[0-9]+")
 
