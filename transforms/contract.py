@@ -487,10 +487,14 @@ class Contract:
     def key_of(self, *texts: str) -> int:
         """The key of a record from the texts of its raw columns, in their order: to join results with records.
 
+        Raises ValueError for texts that are no key.
+
         >>> from transforms.listings import CONTRACT
         >>> CONTRACT.key_of(" 1001 ")
         1001
         """
+        if len(texts) != len(self.key_field.columns):
+            raise ValueError(f"A key is read from {len(self.key_field.columns)} texts, not from {len(texts)}.")
         key: int = self.key_field.read(JOINER.join(text.strip() for text in texts))
         return key
 

@@ -360,6 +360,8 @@ def test_the_key_of_a_record_is_the_one_that_cleaning_computes() -> None:
     contract = replace(CONTRACT, fields=(key, *CONTRACT.fields[1:]), key="id")
 
     assert contract.key_of("UA ", "1545") == key.read_text("UA\x1f1545")[0]
+    with pytest.raises(ValueError, match="A key is read from 2 texts, not from 1"):
+        contract.key_of("UA")
 
 
 def test_a_contract_travels_to_workers_and_stays_the_same() -> None:

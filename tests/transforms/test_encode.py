@@ -1,5 +1,7 @@
 """The vocabulary of a model and the feature vectors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -79,3 +81,16 @@ def test_unknown_rows_are_found_and_missing_is_not_unknown() -> None:
     assert {name: mask.tolist() for name, mask in ENCODER.unknown(table).items()} == {
         "neighbourhood": [False, True, False]
     }
+
+
+def test_whole_numbers_that_no_float_holds_are_rounded_as_one_by_one() -> None:
+    wide = replace(CONTRACT.by_name["accommodates"], type=pa.int64(), high=2**62)
+    fields = tuple(wide if item.name == wide.name else item for item in CONTRACT.fields)
+    contract = replace(CONTRACT, fields=fields)
+    encoder = Encoder(contract, {name: {} for name in contract.coded if name not in contract.strict})
+    table = pa.table({item.name: pa.nulls(1, item.type) for item in contract.fields})
+    table = table.set_column(table.schema.get_field_index("accommodates"), "accommodates", pa.array([2**60 + 1]))
+
+    matrix = encoder.table(table)
+
+    assert np.array_equal(matrix[0], encoder.record({"accommodates": 2**60 + 1}), equal_nan=True)
