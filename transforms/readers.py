@@ -69,8 +69,9 @@ _CODES = (
     "TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW R S/ NT RM"
 )
 _WORDS = (
-    "usd eur gbp chf sek nok dkk pln czk huf inr jpy cny rmb kr kč kc zł zl ft lei лв руб р грн дин din rs nrs rp "
-    "tl fr sfr dh dhs ksh tsh ush tk php nis sr qr kd jd le yen 円 元 원 đ ლ"
+    "usd eur gbp chf sek nok dkk pln czk huf inr jpy cny rmb kr kč kc zł zl ft lei лв руб "
+    "р грн дин din rs nrs rp tl fr sfr dh dhs ksh tsh ush tk php nis sr qr kd jd le yen 円 "
+    "元 원 đ ლ"
 )
 _NAMES = "|".join(re.escape(name) for name in _CODES.split()) + f"|(?i:{'|'.join(_WORDS.split())})"
 _SIGNS = "[$¢£¤¥؋৳฿៛\u20a0-\u20c0﷼＄￡￥￦]"
