@@ -57,7 +57,7 @@ def _batch_rows(file: pa.NativeFile, metadata: Any, groups: Sequence[int], colum
         suspicious = [chunk for chunk in chunks if _may_be_longer(chunk, share * chunk.num_values)]
         if suspicious:
             values = sum(chunk.num_values for chunk in suspicious)
-            size += _longest_text(file, group, suspicious) * values / meta.num_rows
+            size += _longest_text(file, metadata, group, suspicious) * values / meta.num_rows
         if size > LARGEST_ROW:
             raise StoreError(
                 f'"{path}" unpacks to {size / 2**20:,.0f} MiB a row, more than the {LARGEST_ROW // 2**20} MiB '
@@ -84,10 +84,10 @@ def _may_be_longer(chunk: Any, values: float) -> bool:
     return bool(is_text and values * chunk.total_uncompressed_size > SUSPICIOUS_BYTES)
 
 
-def _longest_text(file: pa.NativeFile, group: int, chunks: Sequence[Any]) -> int:
+def _longest_text(file: pa.NativeFile, metadata: Any, group: int, chunks: Sequence[Any]) -> int:
     """In bytes, of the dictionaries of these columns."""
     paths = [chunk.path_in_schema for chunk in chunks]
-    with pq.ParquetFile(file, read_dictionary=paths) as parquet:
+    with pq.ParquetFile(file, metadata=metadata, read_dictionary=paths) as parquet:
         first = next(parquet.iter_batches(1, [group], paths, use_threads=False))
     lengths = [pc.max(pc.binary_length(each)).as_py() or 0 for each in _dictionaries(first.columns)]
     return max(lengths, default=0)
