@@ -1,10 +1,12 @@
-"""Parquet, in batches whose size is known before they are unpacked."""
+"""Parquet, in batches whose memory is bounded whatever the file says of itself."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -14,13 +16,10 @@ from transforms.clean import as_text, decoded
 BATCH_ROWS = 32_768
 # A batch of fewer rows, where rows are long.
 BATCH_BYTES = 64 * 2**20
-LARGEST_ROW = 4 * BATCH_BYTES
-# One text of a dictionary may stand in a million rows of a file of a megabyte. A dictionary is looked at, which takes
-# as long as to read some thousand rows, if a batch could be larger than this with such a text in every row.
-SUSPICIOUS_BYTES = 2**30
-# Where the file does not say how long texts are: each leaves out what it has in common with the one before.
-ROWS_OF_UNKNOWN_SIZE = 256
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+# What unpacking a batch may take, beyond the columns of a row group as they are stored.
+UNPACKING_BYTES = 8 * BATCH_BYTES
+# So much smaller batches are tried after one that takes more.
+SMALLER = 32
 
 
 def read_parquet(
@@ -28,83 +27,89 @@ def read_parquet(
 ) -> Iterator[pa.Table]:
     """The chosen columns as they are stored, texts plainly; `row_groups` None reads all.
 
-    Raises StoreError if rows unpack to more than LARGEST_ROW each.
+    Raises StoreError if a row takes more than UNPACKING_BYTES.
     """
     with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
         chosen = columns(parquet.schema_arrow.names, path)
-        groups = range(parquet.metadata.num_row_groups) if row_groups is None else row_groups
+        groups = list(range(parquet.metadata.num_row_groups) if row_groups is None else row_groups)
         if not parquet.metadata.num_rows:
             yield parquet.schema_arrow.empty_table().select(chosen)
-        if not groups:
-            return
-        rows = _batch_rows(file, parquet.metadata, groups, chosen, path)
-        for batch in parquet.iter_batches(rows, list(groups), chosen, use_threads=False):
-            yield _without_binary(_without_views(pa.Table.from_batches([batch])))
+        elif groups:
+            rows, stored = _mean_batch(parquet.metadata, groups, chosen)
+            try:
+                for batch in _batches(parquet, groups, chosen, rows, UNPACKING_BYTES + min(stored, file.size())):
+                    yield from map(_plain, _pieces(pa.Table.from_batches([batch])))
+            except MemoryError as error:
+                raise StoreError(
+                    f'"{path}" holds rows that unpack to more than {UNPACKING_BYTES // 2**20} MiB each. '
+                    "Correct the file, or leave it out of the source."
+                ) from error
 
 
-def _batch_rows(file: pa.NativeFile, metadata: Any, groups: Sequence[int], columns: Sequence[str], path: str) -> int:
-    """How many rows a batch of these row groups may have. Raises StoreError if a row is too large on average."""
-    rows = BATCH_ROWS
+def _mean_batch(metadata: Any, groups: Sequence[int], columns: Sequence[str]) -> tuple[int, int]:
+    """How many rows of the mean size a batch may have, and how many bytes of a row group are read."""
+    rows, stored = BATCH_ROWS, 0
     wanted = tuple(f"{name}." for name in columns)
-    for group in groups:
-        meta = metadata.row_group(group)
-        chunks = [meta.column(position) for position in range(meta.num_columns)]
+    for group in map(metadata.row_group, groups):
+        chunks = [group.column(position) for position in range(group.num_columns)]
         chunks = [chunk for chunk in chunks if f"{chunk.path_in_schema}.".startswith(wanted)]
-        if not meta.num_rows:
-            continue
-        size = sum(_stored_bytes(chunk, metadata.schema) for chunk in chunks) / meta.num_rows
-        share = min(1, BATCH_ROWS / meta.num_rows)
-        suspicious = [chunk for chunk in chunks if _may_be_longer(chunk, share * chunk.num_values)]
-        if suspicious:
-            values = sum(chunk.num_values for chunk in suspicious)
-            size += _longest_text(file, metadata, group, suspicious) * values / meta.num_rows
-        if size > LARGEST_ROW:
-            raise StoreError(
-                f'"{path}" unpacks to {size / 2**20:,.0f} MiB a row, more than the {LARGEST_ROW // 2**20} MiB '
-                "that a row may have. Correct the file, or leave it out of the source."
-            )
-        if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):
-            rows = min(rows, ROWS_OF_UNKNOWN_SIZE)
-        rows = max(1, min(rows, int(BATCH_BYTES / max(size, 1))))
-    return rows
+        row_bytes = sum(chunk.total_uncompressed_size for chunk in chunks) // max(group.num_rows, 1)
+        rows = max(1, min(rows, BATCH_BYTES // max(row_bytes, 1)))
+        stored = max(stored, sum(chunk.total_compressed_size for chunk in chunks))
+    return rows, stored
 
 
-def _stored_bytes(chunk: Any, schema: Any) -> int:
-    """What the values of a column take in memory, those of dictionaries as they are stored."""
-    width = _WIDTHS.get(chunk.physical_type, 0)
-    if chunk.physical_type == "FIXED_LEN_BYTE_ARRAY":
-        columns = map(schema.column, range(len(schema)))
-        width = next(column.length for column in columns if column.path == chunk.path_in_schema)
-    return max(int(chunk.total_uncompressed_size), int(chunk.num_values) * width)
+def _batches(
+    parquet: pq.ParquetFile, groups: list[int], columns: list[str], rows: int, limit: int
+) -> Iterator[pa.RecordBatch]:
+    """All rows in batches, which are smaller from where a batch takes more than `limit` bytes.
+
+    Raises MemoryError if one row takes more.
+    """
+    # Only unpacking tells: a text that the file holds once may stand in every row.
+    done = 0
+    while True:
+        batches, read = parquet.iter_batches(rows, groups, columns, use_threads=False), 0
+        try:
+            while True:
+                with _memory_limit(limit):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                read += len(batch)
+                if read > done:
+                    yield batch.slice(len(batch) - (read - done))
+                    done = read
+        except MemoryError:
+            if rows == 1:
+                raise
+            rows = max(1, rows // SMALLER)
 
 
-def _may_be_longer(chunk: Any, values: float) -> bool:
-    """Whether so many values could be too large, had each the size of the whole dictionary."""
-    is_text = chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page
-    return bool(is_text and values * chunk.total_uncompressed_size > SUSPICIOUS_BYTES)
+@contextmanager
+def _memory_limit(size: int) -> Iterator[None]:
+    """Whatever would make the process larger by more than `size` bytes raises MemoryError; on Linux."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    largest = int(statm.read_text().split()[5]) * resource.getpagesize() + size
+    resource.setrlimit(resource.RLIMIT_DATA, (largest if soft == resource.RLIM_INFINITY else min(soft, largest), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _longest_text(file: pa.NativeFile, metadata: Any, group: int, chunks: Sequence[Any]) -> int:
-    """In bytes, of the dictionaries of these columns."""
-    paths = [chunk.path_in_schema for chunk in chunks]
-    with pq.ParquetFile(file, metadata=metadata, read_dictionary=paths) as parquet:
-        first = next(parquet.iter_batches(1, [group], paths, use_threads=False))
-    lengths = [pc.max(pc.binary_length(each)).as_py() or 0 for each in _dictionaries(first.columns)]
-    return max(lengths, default=0)
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    """A table that unpacked to more than a batch may have, divided."""
+    rows = max(1, len(table) * BATCH_BYTES // max(table.nbytes, BATCH_BYTES))
+    return (table.slice(start, rows) for start in range(0, len(table), rows))
 
 
-def _dictionaries(arrays: Iterable[pa.Array]) -> Iterator[pa.Array]:
-    for array in arrays:
-        if isinstance(array, pa.ExtensionArray):
-            yield from _dictionaries([array.storage])
-        elif pa.types.is_dictionary(array.type):
-            yield array.dictionary
-        elif pa.types.is_struct(array.type):
-            yield from _dictionaries(array.flatten())
-        elif pa.types.is_map(array.type):
-            yield from _dictionaries([array.keys, array.items])
-        elif pa.types.is_nested(array.type):
-            yield from _dictionaries([array.values])
+def _plain(table: pa.Table) -> pa.Table:
+    return _without_binary(_without_views(table))
 
 
 def _without_views(table: pa.Table) -> pa.Table:
