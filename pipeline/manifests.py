@@ -50,7 +50,8 @@ class DatasetManifest(TypedDict):
     """What was read; of many files the first 1,000."""
     source_count: NotRequired[int]
     left_out: NotRequired[list[str]]
-    """The files of the source that were not read, because their endings name no known format; at most 1,000."""
+    """The files of the source that were not read, because their endings name no known format; the first 1,000."""
+    left_out_count: NotRequired[int]
     contract: ContractRef
     label: NotRequired[dict[str, Any]]
     """How its rows were labelled; of scored rows, the model's labels."""

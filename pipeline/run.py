@@ -124,6 +124,7 @@ def describe_run(
     }
     if source.left_out:
         manifest["left_out"] = list(source.left_out[:MOST_SOURCES])
+        manifest["left_out_count"] = len(source.left_out)
     return manifest
 
 

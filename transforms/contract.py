@@ -495,7 +495,10 @@ class Contract:
         """
         if len(texts) != len(self.key_field.columns):
             raise ValueError(f"A key is read from {len(self.key_field.columns)} texts, not from {len(texts)}.")
-        key: int = self.key_field.read(JOINER.join(text.strip() for text in texts))
+        trimmed = [text.strip() for text in texts]
+        if not all(trimmed):
+            raise ValueError("A key is read from texts that are not blank.")
+        key: int = self.key_field.read(JOINER.join(trimmed))
         return key
 
     @property
@@ -713,8 +716,8 @@ def _example_problems(contract: Contract, item: Field) -> Iterator[str]:
 def load_contract(reference: str, *, check: bool = True) -> Contract:
     """The contract that a setting names as MODULE:NAME, such as "transforms.listings:CONTRACT".
 
-    The current folder is searched too. Raises UsageError if there is no such object, ContractError if the contract
-    itself is wrong (not with `check=False`).
+    The current folder is searched too. Raises UsageError if there is no such object, or the contract itself is wrong
+    (not with `check=False`).
     """
     module, _, name = reference.partition(":")
     if not name:
@@ -728,7 +731,7 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
         contract = getattr(importlib.import_module(module), name)
     except NightpriceError:
         raise
-    except Exception as error:  # the module is a user's own, and may raise anything
+    except (Exception, SystemExit) as error:  # the module is a user's own, and may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             fix = "Start the command in the folder of the module, or put that folder on PYTHONPATH."
         elif module in sys.modules:
@@ -740,11 +743,11 @@ def load_contract(reference: str, *, check: bool = True) -> Contract:
     if not isinstance(contract, Contract):
         raise UsageError(f'The contract "{reference}" is a {type(contract).__name__}. Set it to an object of Contract.')
     if check and (problems := contract.problems()):
-        raise ContractError(f'The contract "{reference}" can\'t be used. {" ".join(problems)}')
+        raise UsageError(f'The contract "{reference}" can\'t be used. {" ".join(problems)}')
     return contract
 
 
-def _line_of(error: Exception, module: str) -> str:
+def _line_of(error: BaseException, module: str) -> str:
     """Where in a module an error arose, for a message; of a syntax error Python says it already."""
     file = module.replace(".", os.sep)
     lines = [

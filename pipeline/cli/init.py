@@ -62,6 +62,8 @@ class _Column:
     reader: str
     values: list[Any]
     """What its reader can read, row by row."""
+    empty: float
+    """The share of rows in which it reads nothing."""
 
 
 def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> str:
@@ -81,11 +83,11 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
     ids = key if has_ids else ()
     features = [raw for raw in texts if raw != target and [raw] != list(key)]
     names = _names(target, ids, features)
-    columns = {raw: _Column(raw, names[raw], guesses[raw], values[raw]) for raw in names}
+    rows, different = len(texts[target]), len(set(zip(*(texts[raw] for raw in key), strict=True)))
+    columns = {raw: _Column(raw, names[raw], guesses[raw], values[raw], 1 - len(values[raw]) / rows) for raw in names}
     fields = [_field(columns[raw], f"low=0, high={INT64_MAX:_}, required=True") for raw in ids]
     if not has_ids:
         fields = [f'        composite_key("{KEY}", {_texts(key)}, "What identifies a record."),']
-    rows, different = len(texts[target]), len(set(zip(*(texts[raw] for raw in key), strict=True)))
     if different < rows:
         fields.insert(0, f"        # {rows - different:,} of {rows:,} rows repeat a key: name more columns with --key.")
     fields += [*(_field(columns[raw]) for raw in features), _field(columns[target], "required=True")]
@@ -200,6 +202,8 @@ def _field(column: _Column, options: str = "") -> str:
         if "low" not in options:
             bound = _bound(max(map(abs, values)), reader)
             options = f"low={0 if min(values) >= 0 else f'-{bound}'}, high={bound}, {options}"
+    if column.empty:
+        seen += f"; none in {column.empty:.1%} of the rows"
     what = f'"{column.name}", {_texts([column.raw])}, {reader}, pa.{TYPES[reader]}(), {_text(column.raw)}'
     return f"        # {seen}\n        Field({what}, {options}".rstrip(", ") + "),"
 

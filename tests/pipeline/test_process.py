@@ -212,7 +212,7 @@ def test_files_that_are_left_out_are_in_the_manifest(tmp_path: Path) -> None:
 
     manifest = process(str(tmp_path / "raw"), str(tmp_path / "dataset"), Settings())
 
-    assert manifest["left_out"] == [str(tmp_path / "raw" / "notes.txt")]
+    assert (manifest["left_out"], manifest["left_out_count"]) == ([str(tmp_path / "raw" / "notes.txt")], 1)
 
 
 def test_a_missing_column_says_what_is_there(tmp_path: Path) -> None:

@@ -347,6 +347,25 @@ def test_a_module_that_is_not_python_is_one_sentence(tmp_path: Path, monkeypatch
         load_contract("half_written:CONTRACT")
 
 
+def test_a_module_that_ends_the_process_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "script.py").write_text("import sys\n\nsys.exit('usage: script FILE')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=r"can't be loaded: usage: script FILE \(line 3 of script\)\. Correct the mod"):
+        load_contract("script:CONTRACT")
+
+
+def test_a_contract_that_is_wrong_is_wrong_usage_like_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from dataclasses import replace\nfrom transforms.listings import CONTRACT\n"
+    (tmp_path / "wrong.py").write_text(f"{source}CONTRACT = replace(CONTRACT, key='no_field')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=r'wrong:CONTRACT" can\'t be used\. .*no_field'):
+        load_contract("wrong:CONTRACT")
+
+
 def test_a_mistake_in_a_module_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mistyped.py").write_text("import re\n\nCONTRACT = gramms\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -362,6 +381,8 @@ def test_the_key_of_a_record_is_the_one_that_cleaning_computes() -> None:
     assert contract.key_of("UA ", "1545") == key.read_text("UA\x1f1545")[0]
     with pytest.raises(ValueError, match="A key is read from 2 texts, not from 1"):
         contract.key_of("UA")
+    with pytest.raises(ValueError, match="texts that are not blank"):
+        contract.key_of("UA", " ")
 
 
 def test_a_contract_travels_to_workers_and_stays_the_same() -> None:
