@@ -1,13 +1,16 @@
 """Time and memory of one run in a process of its own."""
 
+import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -78,6 +81,45 @@ def run_measured(name: str, arguments: Sequence[str], rows: int) -> Measured:
         raise RuntimeError(f"{name} failed with exit code {child.returncode}:\n{''.join(errors[-30:])}")
     notes = said[1]
     return Measured(name, rows, notes.pop("seconds"), sampler.idle / MIB, sampler.peak / MIB, notes)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Runs of one workload, each in a process of its own, with one scratch folder for all."""
+
+    module: str
+    description: str
+    runs: Mapping[str, Callable[[argparse.Namespace], None]]
+    """By name. Their options are those of the command, with `folder`, the scratch folder, and `source`, a name in it.
+    """
+
+    def main(self, compare: Callable[[argparse.Namespace], None], scratch: str, **numbers: int) -> None:
+        """The command: `compare`, or one of the runs. `scratch` says what the folder takes; `numbers` are options with
+        their defaults.
+        """
+        parser = argparse.ArgumentParser(description=self.description)
+        for name, default in numbers.items():
+            parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help="[default: %(default)s]")
+        parser.add_argument("--scratch", type=Path, help=f"folder for {scratch} [default: the system's]")
+        parser.add_argument("--run", choices=self.runs, help=argparse.SUPPRESS)
+        parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+        parser.add_argument("--source", default="shards", help=argparse.SUPPRESS)
+        options = parser.parse_args()
+        if options.run:
+            self.runs[options.run](options)
+            return
+        options.folder = Path(tempfile.mkdtemp(prefix="nightprice-bench-", dir=options.scratch))
+        try:
+            compare(options)
+        finally:
+            shutil.rmtree(options.folder)
+
+    def measure(self, name: str, options: argparse.Namespace, **changed: Any) -> Measured:
+        """One run, with some options changed."""
+        print(f"{name} …", flush=True)
+        given = vars(options) | {"run": name} | changed
+        arguments = [f"--{option.replace('_', '-')}={value}" for option, value in given.items() if value is not None]
+        return run_measured(f"{name}, {given['rows']:,} rows", [self.module, *arguments], given["rows"])
 
 
 def begin() -> float:

@@ -7,7 +7,6 @@ many threads as `predict` has CPUs. At last once more on four times as many rows
 
 import argparse
 import shutil
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import serve_models
-from benchmarks.measure import Measured, begin, finish, report, run_measured, save
+from benchmarks.measure import Benchmark, Measured, begin, finish, report, save
 from transforms.listings import CONTRACT
 
 CPUS = 2
@@ -25,36 +24,19 @@ PLAIN_BATCH_ROWS = 65_536
 STUMP = "stump"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--more-rows", type=int, help="of the second run [default: four times as many]")
-    parser.add_argument("--scratch", type=Path, help="folder for shards and results, some 4 GB [default: the system's]")
-    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--source", default="shards", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.run:
-        RUNS[options.run](options.folder, options.source)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="nightprice-bench-", dir=options.scratch))
-    try:
-        compare(folder, options.rows, options.more_rows or 4 * options.rows)
-    finally:
-        shutil.rmtree(folder)
-
-
-def compare(folder: Path, rows: int, more_rows: int) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Measure all and report."""
     from benchmarks.raw_shards import write_shards
 
+    folder, rows = options.folder, options.rows
     what = write_shards(folder / "shards", rows)
     write_shards(folder / "warm-up", WARM_UP_ROWS)
     print(f"{rows:,} raw listings: {what}", flush=True)
-    _measure("prepare", folder, "shards", rows)
-    results = [_measure(name, folder, "shards", rows) for name in RUNS if name != "prepare"]
+    _measure("prepare", options)
+    results = [_measure(name, options) for name in BENCHMARK.runs if name != "prepare"]
+    more_rows = options.more_rows or 4 * rows
     write_shards(folder / "more", more_rows)
-    results.append(_measure("predict", folder, "more", more_rows))
+    results.append(_measure("predict", options, source="more", rows=more_rows))
     report("Scoring raw listings", results)
     ours, without, xgboost, onnx, more = results
     scoring = ours.seconds - without.seconds
@@ -69,17 +51,16 @@ def compare(folder: Path, rows: int, more_rows: int) -> None:
     print(f"written to {save('predict', results, input=what, figures=figures)}")
 
 
-def _measure(name: str, folder: Path, source: str, rows: int) -> Measured:
-    print(f"{name} …", flush=True)
-    arguments = ["benchmarks.predict", "--run", name, "--folder", str(folder), "--source", source]
-    measured = run_measured(f"{name}, {rows:,} rows", arguments, rows)
-    shutil.rmtree(folder / "scored", ignore_errors=True)
+def _measure(name: str, options: argparse.Namespace, **changed: Any) -> Measured:
+    measured = BENCHMARK.measure(name, options, **changed)
+    shutil.rmtree(options.folder / "scored", ignore_errors=True)
     return measured
 
 
-def prepare(folder: Path, source: str) -> None:
+def prepare(options: argparse.Namespace) -> None:
     """The champion, a model of one split, a booster like the champion, and the matrix of the rows."""
     started = begin()
+    folder: Path = options.folder
     serve_models.prepare(folder)
     from pipeline.cluster import session
     from pipeline.settings import Settings, XGBoostSettings
@@ -93,7 +74,7 @@ def prepare(folder: Path, source: str) -> None:
     train(str(folder / "dataset"), registry=registry, settings=one)
     ray.shutdown()
     booster_like(folder).save_model(folder / "booster.ubj")
-    finish(started, cleaning_and_encoding=_matrix(folder, source))
+    finish(started, cleaning_and_encoding=_matrix(folder, options.source))
 
 
 def booster_like(folder: Path) -> Any:
@@ -134,7 +115,7 @@ def _matrix(folder: Path, source: str) -> float:
     return round(seconds, 1)
 
 
-def with_ray(folder: Path, source: str, model: str) -> None:
+def with_ray(options: argparse.Namespace, model: str) -> None:
     """`predict` as a whole, on a cluster that has run it once."""
     from pipeline.cluster import session
 
@@ -144,26 +125,28 @@ def with_ray(folder: Path, source: str, model: str) -> None:
     from pipeline.predict import predict
     from pipeline.settings import Settings
 
+    folder: Path = options.folder
     settings = Settings(max_rejected=1.0, registry=str(folder / "registry"))
     predict(model, str(folder / "warm-up"), str(folder / "scored" / "warm-up"), settings)
     started = begin()
-    rows = predict(model, str(folder / source), str(folder / "scored" / "all"), settings)["rows"]
+    rows = predict(model, str(folder / options.source), str(folder / "scored" / "all"), settings)["rows"]
     finish(started, **rows)
     ray.shutdown()
 
 
-def plain_xgboost(folder: Path, source: str) -> None:
+def plain_xgboost(options: argparse.Namespace) -> None:
     import xgboost
 
-    booster = xgboost.Booster(model_file=folder / "booster.ubj")
+    booster = xgboost.Booster(model_file=options.folder / "booster.ubj")
     booster.set_param({"nthread": CPUS})
-    _plain(folder, booster.inplace_predict)
+    _plain(options.folder, booster.inplace_predict)
 
 
-def plain_onnx(folder: Path, source: str) -> None:
+def plain_onnx(options: argparse.Namespace) -> None:
     from registry.registry import Registry
 
-    _plain(folder, Registry(str(folder / "registry")).load(f"{CONTRACT.name}@champion", threads=CPUS).predict)
+    registry = Registry(str(options.folder / "registry"))
+    _plain(options.folder, registry.load(f"{CONTRACT.name}@champion", threads=CPUS).predict)
 
 
 def _plain(folder: Path, score: Callable[[Any], Any]) -> None:
@@ -175,13 +158,17 @@ def _plain(folder: Path, score: Callable[[Any], Any]) -> None:
     finish(started, rows=len(matrix))
 
 
-RUNS: dict[str, Callable[[Path, str], None]] = {
-    "prepare": prepare,
-    "predict": partial(with_ray, model=f"{CONTRACT.name}@champion"),
-    "predict without scoring": partial(with_ray, model=f"{STUMP}@latest"),
-    "plain XGBoost": plain_xgboost,
-    "plain ONNX Runtime": plain_onnx,
-}
+BENCHMARK = Benchmark(
+    "benchmarks.predict",
+    __doc__,
+    {
+        "prepare": prepare,
+        "predict": partial(with_ray, model=f"{CONTRACT.name}@champion"),
+        "predict without scoring": partial(with_ray, model=f"{STUMP}@latest"),
+        "plain XGBoost": plain_xgboost,
+        "plain ONNX Runtime": plain_onnx,
+    },
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main(compare, "shards and results, some 4 GB", rows=2_000_000, more_rows=0)

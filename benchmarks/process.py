@@ -1,17 +1,15 @@
 """Processing raw listings: the notebook's pandas, Polars with the same rules, and `process`; `make bench-process`.
 
 Each runs in a process of its own on the same Parquet shards, one after the other. `process` runs on a warm cluster
-with 2
-CPUs, then once more on four times as many rows: its peak memory must not grow with them.
+with 2 CPUs, then once more on four times as many rows: its peak memory must not grow with them.
 """
 
 import argparse
 import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import Measured, begin, finish, report, run_measured, save
+from benchmarks.measure import Benchmark, Measured, begin, finish, report, save
 from transforms.listings import PRICE_BANDS
 
 CPUS = 2
@@ -19,37 +17,18 @@ CPUS = 2
 WARM_UP_ROWS = 500_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument(
-        "--more-rows", type=int, help="rows of the second run of `process` [default: four times as many]"
-    )
-    parser.add_argument("--scratch", type=Path, help="folder for shards and results, some 3 GB [default: the system's]")
-    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
-    parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.run:
-        RUNS[options.run](options.source, options.out)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="nightprice-bench-", dir=options.scratch))
-    try:
-        compare(folder, options.rows, options.more_rows or 4 * options.rows)
-    finally:
-        shutil.rmtree(folder)
-
-
-def compare(folder: Path, rows: int, more_rows: int) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Measure all and report."""
     from benchmarks.raw_shards import write_shards
 
-    what = write_shards(folder / "shards", rows)
+    folder: Path = options.folder
+    what = write_shards(folder / "shards", options.rows)
     write_shards(folder / "warm-up", WARM_UP_ROWS)
-    print(f"{rows:,} raw listings: {what}", flush=True)
-    results = [_measure(name, folder, "shards", rows) for name in RUNS]
+    print(f"{options.rows:,} raw listings: {what}", flush=True)
+    results = [_measure(name, options) for name in BENCHMARK.runs]
+    more_rows = options.more_rows or 4 * options.rows
     write_shards(folder / "more", more_rows)
-    results.append(_measure("process", folder, "more", more_rows))
+    results.append(_measure("process", options, source="more", rows=more_rows))
     report("Processing raw listings", results)
     notebook, polars, ours, more = results
     figures = {
@@ -61,31 +40,30 @@ def compare(folder: Path, rows: int, more_rows: int) -> None:
     print(f"written to {save('process', results, input=what, figures=figures)}")
 
 
-def _measure(name: str, folder: Path, source: str, rows: int) -> Measured:
-    out = folder / "out"
+def _measure(name: str, options: argparse.Namespace, **changed: Any) -> Measured:
+    out = options.folder / "out"
     out.mkdir()
-    arguments = ["benchmarks.process", "--run", name, "--source", str(folder / source), "--out", str(out)]
-    measured = run_measured(f"{name}, {rows:,} rows", arguments, rows)
+    measured = BENCHMARK.measure(name, options, **changed)
     shutil.rmtree(out)
     return measured
 
 
-def run_notebook(source: Path, out: Path) -> None:
+def run_notebook(options: argparse.Namespace) -> None:
     from benchmarks.peers import notebook
 
     started = begin()
-    finish(started, kept=notebook(source, out))
+    finish(started, kept=notebook(options.folder / options.source, options.folder / "out"))
 
 
-def run_polars(source: Path, out: Path) -> None:
+def run_polars(options: argparse.Namespace) -> None:
     from benchmarks.peers import polars
 
     started = begin()
-    accepted, rejected = polars(source, out, PRICE_BANDS)
+    accepted, rejected = polars(options.folder / options.source, options.folder / "out", PRICE_BANDS)
     finish(started, accepted=accepted, rejected=rejected)
 
 
-def run_process(source: Path, out: Path) -> None:
+def run_process(options: argparse.Namespace) -> None:
     """On a cluster that has run it once, as one that works all day."""
     from pipeline.cluster import session
 
@@ -96,14 +74,19 @@ def run_process(source: Path, out: Path) -> None:
     from pipeline.settings import Settings
 
     settings = Settings(max_rejected=1.0)
-    process(str(source.parent / "warm-up"), str(out / "warm-up"), settings)
+    folder: Path = options.folder
+    process(str(folder / "warm-up"), str(folder / "out" / "warm-up"), settings)
     started = begin()
-    counts = process(str(source), str(out / "dataset"), settings)["rows"]
+    counts = process(str(folder / options.source), str(folder / "out" / "dataset"), settings)["rows"]
     finish(started, accepted=counts["accepted"], rejected=counts["rejected"])
     ray.shutdown()
 
 
-RUNS: dict[str, Callable[[Path, Path], None]] = {"notebook": run_notebook, "polars": run_polars, "process": run_process}
+BENCHMARK = Benchmark(
+    "benchmarks.process",
+    __doc__,
+    {"notebook": run_notebook, "polars": run_polars, "process": run_process},
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main(compare, "shards and results, some 3 GB", rows=2_000_000, more_rows=0)

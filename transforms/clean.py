@@ -280,7 +280,15 @@ def _doubtful(item: Field, values: list[Any]) -> list[int]:
 def _reads_no_word(item: Field, words: Words) -> bool:
     """Whether a field's rule can read none of the words for nothing: then what it has read was none of them."""
     as_written = {*words, *map(str.upper, words), *map(str.capitalize, words), *DEFAULT_MISSING_VALUES}
-    return all(item.read_text(word)[1] == UNPARSEABLE for word in as_written)
+
+    def reads(word: str) -> bool:
+        try:
+            item.read(word)
+        except Exception:  # a rule need not expect a word that means nothing: it is never asked for one
+            return False
+        return True
+
+    return not any(map(reads, as_written))
 
 
 def _text_of(item: Field, raw: pa.Table, words: Words) -> tuple[pa.Array | pa.ChunkedArray, dict[str, Mask]]:

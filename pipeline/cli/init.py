@@ -36,7 +36,7 @@ MODULE = """import pyarrow as pa
 from transforms.contract import Bands, Classes, Contract, Field, ListColumn, composite_key
 from transforms.readers import amount, integer, number, text
 
-# Guessed by `nightprice init` from {file}: correct it, then run `nightprice doctor`.
+# Guessed by `nightprice init` from {file}: correct it, then run `nightprice doctor`.{unread}
 CONTRACT = Contract(
     name="{name}",
     version=1,
@@ -62,8 +62,10 @@ class _Column:
     reader: str
     values: list[Any]
     """What its reader can read, row by row."""
-    empty: float
-    """The share of rows in which it reads nothing."""
+    blank: int
+    """How many rows have nothing."""
+    unread: list[str]
+    """What its reader can't read."""
 
 
 def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> str:
@@ -74,26 +76,32 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
     """
     if target in key:
         raise UsageError(f'"{target}" is both key and target. A key identifies a record: name other columns.')
-    texts = _columns(file, (target, *key))
+    texts, unread = _columns(file, (target, *key))
     guesses = {raw: _reader(of_column) for raw, of_column in texts.items()}
     if len(set(texts[target])) <= CLASSES:
         guesses[target] = "text"
     values = {raw: _values(guesses[raw], of_column) for raw, of_column in texts.items()}
     has_ids = len(key) == 1 and guesses[key[0]] == "integer" and min(values[key[0]]) >= 0
     ids = key if has_ids else ()
-    features = [raw for raw in texts if raw != target and [raw] != list(key)]
+    features = [raw for raw in texts if raw != target and raw not in key]
     names = _names(target, ids, features)
     rows, different = len(texts[target]), len(set(zip(*(texts[raw] for raw in key), strict=True)))
-    columns = {raw: _Column(raw, names[raw], guesses[raw], values[raw], 1 - len(values[raw]) / rows) for raw in names}
+    columns = {
+        raw: _Column(raw, names[raw], guesses[raw], values[raw], of_column.count(""), _unread(guesses[raw], of_column))
+        for raw, of_column in texts.items()
+        if raw in names
+    }
     fields = [_field(columns[raw], f"low=0, high={INT64_MAX:_}, required=True") for raw in ids]
     if not has_ids:
         fields = [f'        composite_key("{KEY}", {_texts(key)}, "What identifies a record."),']
     if different < rows:
-        fields.insert(0, f"        # {rows - different:,} of {rows:,} rows repeat a key: name more columns with --key.")
+        repeated = f"{rows - different:,} of {rows:,} rows have a key that occurred"
+        fields.insert(0, f"        # {repeated}: repeat --key, if it is of more columns.")
     fields += [*(_field(columns[raw]) for raw in features), _field(columns[target], "required=True")]
     example = {names[raw]: values[raw][0] for raw in (*ids, *features) if values[raw]}
     return MODULE.format(
         file=file.name,
+        unread=f"\n# {unread:,} rows are not among what is said of columns: `process` will tell why." if unread else "",
         name=name,
         fields="\n".join(fields),
         key=names[key[0]] if has_ids else KEY,
@@ -103,8 +111,10 @@ def contract_source(name: str, file: Path, target: str, key: Sequence[str]) -> s
     )
 
 
-def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of every column in the first rows, read as `process` reads them; "" for what is missing."""
+def _columns(file: Path, needed: Sequence[str]) -> tuple[dict[str, list[str]], int]:
+    """The texts of every column in the first rows, read as `process` reads them, "" for what is missing; and how many
+    rows can't be read.
+    """
     configure_pipeline()  # Ray, which stores import, reads it then
     from pipeline.io.files.errors import reading
     from pipeline.io.files.locate import find_files, format_of
@@ -115,8 +125,9 @@ def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
         raise UsageError(f'"{file}" is not a CSV file on this machine. Name one.')
     with reading(str(file)):
         first = next(read_csv(fs.LocalFileSystem(), str(file.absolute()), _every_column), None)
-    rows = pa.table({})
+    rows, unread = pa.table({}), 0
     if first is not None:
+        unread = len(first) - first[INVALID_ROW].null_count
         good = first.filter(pc.is_null(first[INVALID_ROW])).slice(0, ROWS)
         if not len(good):
             raise UsageError(
@@ -135,7 +146,7 @@ def _columns(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
                 raise UsageError(f"{file} has a header at most, and no rows. Name a file with rows.")
             listed = ", ".join(columns)
             raise UsageError(f'{file} has no column "{column}".{closest(column, columns)} Its columns: {listed}.')
-    return columns
+    return columns, unread
 
 
 def _every_column(names: Sequence[str], where: str) -> list[str]:
@@ -157,6 +168,10 @@ def _read(reader: str, raw: str) -> Any:
 
 def _values(reader: str, texts: Sequence[str]) -> list[Any]:
     return [value for raw in texts if (value := _read(reader, raw)) is not None]
+
+
+def _unread(reader: str, texts: Sequence[str]) -> list[str]:
+    return [raw for raw in texts if raw and _read(reader, raw) is None]
 
 
 def _reader(texts: Sequence[str]) -> str:
@@ -202,19 +217,19 @@ def _field(column: _Column, options: str = "") -> str:
         if "low" not in options:
             bound = _bound(max(map(abs, values)), reader)
             options = f"low={0 if min(values) >= 0 else f'-{bound}'}, high={bound}, {options}"
-    if column.empty:
-        seen += f"; none in {column.empty:.1%} of the rows"
+    seen += f"; {column.blank:,} blank" if column.blank else ""
+    seen += f"; {len(column.unread):,} can't be read, such as {_text(column.unread[0])}" if column.unread else ""
     what = f'"{column.name}", {_texts([column.raw])}, {reader}, pa.{TYPES[reader]}(), {_text(column.raw)}'
     return f"        # {seen}\n        Field({what}, {options}".rstrip(", ") + "),"
 
 
 def _bound(largest: float, reader: str) -> str:
-    """The source of the next power of ten, as far as the type goes.
+    """The source of the first power of ten from twice the largest on, as far as the type goes.
 
-    >>> _bound(2015, "integer"), _bound(2**62, "integer"), _bound(1e300, "number")
-    ('10_000', '9_223_372_036_854_775_807', '1e+301')
+    >>> _bound(2015, "integer"), _bound(79, "integer"), _bound(2**62, "integer"), _bound(1e300, "number")
+    ('10_000', '1_000', '9_223_372_036_854_775_807', '1e+301')
     """
-    bound = 10 ** len(f"{largest:.0f}")
+    bound = 10 ** len(f"{2 * int(largest)}")
     if reader == "integer":
         return f"{min(bound, INT64_MAX):_}"
     return f"{bound:_}" if bound <= INT64_MAX else str(float(min(bound, sys.float_info.max)))

@@ -164,9 +164,9 @@ def render_examination(examination: Mapping[str, Any]) -> list[RenderableType]:
     if examination["settings"]:
         settings = [(name, _toml(item["value"]), item["origin"]) for name, item in examination["settings"].items()]
         tables += ["", render_table("Settings in force", ("setting", "value", "from"), settings)]
-    failed = sum(item["status"] == "failed" for item in examination["findings"])
+    failed = [item["about"] for item in examination["findings"] if item["status"] == "failed"]
     verdict = (
-        f"{failed} of {len(examination['findings'])} checks failed."
+        f"{len(failed)} of {len(examination['findings'])} checks failed: {', '.join(failed)} (above)."
         if failed
         else "Everything that the pipeline needs is there."
     )

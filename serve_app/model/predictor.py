@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,11 @@ class Predictor:
             return None
         scored = self._score_read(read, allowance)
         keys, labels = read.values[self._key].to_pylist(), self.labels_of(scored.probabilities).to_pylist()
-        names, ref = self._labels, self.ref
+        by_label = map(dict, map(zip, repeat(self._labels), scored.probabilities.tolist()))
+        ref = self.ref
         answers = [
-            {self._key: key, self._label: label, "probabilities": dict(zip(names, found, strict=True)), "model": ref}
-            for key, label, found in zip(keys, labels, scored.probabilities.tolist(), strict=True)
+            {self._key: key, self._label: label, "probabilities": found, "model": ref}
+            for key, label, found in zip(keys, labels, by_label, strict=True)
         ]
         for position in np.flatnonzero(scored.wrong).tolist():
             (answers[position],) = self._predict_rows([records[position]], told, allowance)

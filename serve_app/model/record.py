@@ -121,7 +121,8 @@ class RecordReader:
         know: in short once a request has MAX_FULL_PROBLEMS, of which `told` were in records before this one.
         """
         if not isinstance(value, dict):
-            raise self._refused(Problem(self.contract.record, UNPARSEABLE, shown(value), "an object with its fields"))
+            expected = "an object with its fields; several go to /v1/predict/batch"
+            raise self._refused(Problem(self.contract.record, UNPARSEABLE, shown(value), expected))
         if len(value) > self.max_fields:
             found = f"{len(value):,} fields"
             raise self._refused(Problem(self.contract.record, OUT_OF_RANGE, found, f"at most {self.max_fields}"))

@@ -350,6 +350,14 @@ def test_one_error_names_all_missing_columns_and_the_kind_of_the_table() -> None
 MISSING_THREE = ("id", "room_type", "property_type")
 
 
+def test_a_rule_need_not_expect_the_words_that_mean_nothing() -> None:
+    contract = with_rule("beds", {"one": 1.0, "two": 2.0}.__getitem__)
+
+    cleaned = clean(table_of([{**LISTING, "beds": text} for text in ("one", "n/a", "two")]), contract)
+
+    assert cleaned.accepted["beds"].to_pylist() == [1.0, None, 2.0]
+
+
 @pytest.mark.parametrize("error", [KeyError, StopIteration, TypeError])
 def test_a_rule_that_raises_what_rules_do_not_raise_is_named_with_its_text(error: type[Exception]) -> None:
     def read(raw: str) -> float:

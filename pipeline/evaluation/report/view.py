@@ -143,7 +143,7 @@ def _verdict(models: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any])
     ]
     against = f", against {' and '.join(others)}" if others else ""
     error = standard_error(share, rows) * 100
-    return f"Right for {percent(share)} (± {error:.1f}) of {rows:,} held-out rows{against}."
+    return f"Right for {percent(share)} (± {error:.1f}, one standard error) of {rows:,} held-out rows{against}."
 
 
 def _panel(metric: Metric, models: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -54,13 +54,13 @@ def raw() -> pa.Table:
     return csv.read_csv(pa.BufferReader(TABLE.encode()), convert_options=as_text)
 
 
-def test_the_comment_above_a_field_says_how_many_rows_have_none(folder: Path) -> None:
+def test_the_comment_above_a_field_says_what_could_not_be_read(folder: Path) -> None:
     written("init-empty", "--target", "price", "--key", "id")
 
     source = (folder / "init_empty.py").read_text("utf-8")
 
-    assert '; none in 8.3% of the rows\n        Field("mileage"' in source
-    assert source.count("; none") == 2  # mileage and price
+    assert '; 1 blank\n        Field("mileage"' in source
+    assert '; 1 can\'t be read, such as "ask"\n        Field("price"' in source
 
 
 def test_a_number_becomes_bands_of_about_as_many_rows() -> None:
@@ -130,11 +130,20 @@ def test_columns_whose_names_would_be_one_or_none_are_fields_of_their_own() -> N
 
 
 def test_the_fields_beside_a_key_of_several_columns_have_other_names() -> None:
-    columns = {"model": ["a", "b"] * 6, "key": range(12), "size": range(12)}
+    columns = {"model": ["a", "b"] * 6, "size": range(12), "key": range(12), "part": range(12)}
 
-    contract, _ = of_columns("init-key", columns, "--target", "model", "--key", "key", "--key", "size")
+    contract, _ = of_columns("init-key", columns, "--target", "model", "--key", "size", "--key", "part")
 
-    assert (contract.key, contract.target, contract.features) == ("key", "model_2", ("key_2", "size"))
+    # What identifies a record is no feature.
+    assert (contract.key, contract.target, contract.features) == ("key", "model_2", ("key_2",))
+
+
+def test_rows_that_can_not_be_read_are_told_in_the_module() -> None:
+    Path("cars.csv").write_bytes(TABLE.encode() + "13,coupé,2010,,£1,no\n".encode("latin-1"))
+
+    written("init-latin", "--target", "price", "--key", "id")
+
+    assert "\n# 1 rows are not among what is said of columns: " in Path("init_latin.py").read_text("utf-8")
 
 
 def test_a_column_that_no_contract_may_have_is_told() -> None:
@@ -202,8 +211,8 @@ def test_ids_that_are_no_key_as_they_are_become_a_composite_key(ids: range) -> N
     ("largest", "type", "high"),
     [
         (2**63 - 1, pa.int64(), "9_223_372_036_854_775_807"),
-        (2**63, pa.float64(), "1e+19"),
-        (-(2**63), pa.float64(), "1e+19"),
+        (2**63, pa.float64(), "1e+20"),
+        (-(2**63), pa.float64(), "1e+20"),
         ("1e300", pa.float64(), "1e+301"),
         ("-1.7e308", pa.float64(), "1.7976931348623157e+308"),
     ],
@@ -324,7 +333,7 @@ def test_a_table_without_rows_is_told() -> None:
 def test_a_key_that_repeats_is_told_in_the_module() -> None:
     written("init-repeats", "--target", "price", "--key", "Body type")
 
-    assert "# 8 of 12 rows repeat a key: name more columns with --key." in Path("init_repeats.py").read_text("utf-8")
+    assert "# 8 of 12 rows have a key that occurred: repeat --key, if" in Path("init_repeats.py").read_text("utf-8")
 
 
 def test_a_name_that_no_model_can_have_is_refused() -> None:

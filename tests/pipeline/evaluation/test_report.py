@@ -167,7 +167,10 @@ def test_page_begins_with_what_the_model_is_worth() -> None:
     text = Page(render_report(model(), dataset())).text
 
     assert "listing-price@20261123T134500Z-1a2b3c" in text
-    assert "Right for 71.0% (± 0.7) of 4,774 held-out rows, against 60.3% (the baseline) and 41.0%" in text
+    assert (
+        "Right for 71.0% (± 0.7, one standard error) of 4,774 held-out rows, against 60.3% (the baseline) and 41.0%"
+        in text
+    )
     assert "41.0% (always “Low”)." in text
     assert "23 November 2026, 13:45 UTC" in text
     assert "10.6 points better" in text
