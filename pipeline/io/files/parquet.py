@@ -1,10 +1,12 @@
 """Parquet, in batches whose memory is bounded whatever the file says of itself."""
 
 import resource
-from collections.abc import Iterator, Sequence
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +16,18 @@ from pipeline.io.stores import Columns, StoreError
 from transforms.clean import as_text, decoded
 
 BATCH_ROWS = 32_768
-# A batch of fewer rows, where rows are long.
+# A table of fewer rows, where rows are long.
 BATCH_BYTES = 64 * 2**20
-# What unpacking a batch may take, beyond the columns of a row group as they are stored.
-UNPACKING_BYTES = 8 * BATCH_BYTES
-# So much smaller batches are tried after one that takes more.
-SMALLER = 32
+# What one batch may take until it is a table, beyond the file as it is stored. Pages of ordinary files have a MiB, but
+# there are writers that make one of a whole column.
+UNPACKING_BYTES = 2**30
+# So much smaller batches are tried after one that takes more, down to a row, but no more of a row group than this: each
+# takes 0.1 ms.
+SMALLER = 8
+MOST_BATCHES = 100_000
+# A footer takes some ten times its size once it is read, a forged one 200 times.
+LARGEST_FOOTER = 8 * 2**20
+_LIMITED = threading.Lock()
 
 
 def read_parquet(
@@ -27,79 +35,100 @@ def read_parquet(
 ) -> Iterator[pa.Table]:
     """The chosen columns as they are stored, texts plainly; `row_groups` None reads all.
 
-    Raises StoreError if a row takes more than UNPACKING_BYTES.
+    Raises StoreError for a file that takes more than UNPACKING_BYTES for a row, or has fewer rows than it says.
     """
-    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+    with filesystem.open_input_file(path) as file, open_parquet(file, path) as parquet:
         chosen = columns(parquet.schema_arrow.names, path)
         groups = list(range(parquet.metadata.num_row_groups) if row_groups is None else row_groups)
         if not parquet.metadata.num_rows:
             yield parquet.schema_arrow.empty_table().select(chosen)
-        elif groups:
-            rows, stored = _mean_batch(parquet.metadata, groups, chosen)
-            try:
-                for batch in _batches(parquet, groups, chosen, rows, UNPACKING_BYTES + min(stored, file.size())):
-                    yield from map(_plain, _pieces(pa.Table.from_batches([batch])))
-            except MemoryError as error:
-                raise StoreError(
-                    f'"{path}" holds rows that unpack to more than {UNPACKING_BYTES // 2**20} MiB each. '
-                    "Correct the file, or leave it out of the source."
-                ) from error
+        else:
+            limit = UNPACKING_BYTES + min(file.size(), UNPACKING_BYTES)
+            for table in _tables(parquet, groups, chosen, _Allowance(limit), path):
+                yield from _pieces(table)
 
 
-def _mean_batch(metadata: Any, groups: Sequence[int], columns: Sequence[str]) -> tuple[int, int]:
-    """How many rows of the mean size a batch may have, and how many bytes of a row group are read."""
-    rows, stored = BATCH_ROWS, 0
-    wanted = tuple(f"{name}." for name in columns)
-    for group in map(metadata.row_group, groups):
-        chunks = [group.column(position) for position in range(group.num_columns)]
-        chunks = [chunk for chunk in chunks if f"{chunk.path_in_schema}.".startswith(wanted)]
-        row_bytes = sum(chunk.total_uncompressed_size for chunk in chunks) // max(group.num_rows, 1)
-        rows = max(1, min(rows, BATCH_BYTES // max(row_bytes, 1)))
-        stored = max(stored, sum(chunk.total_compressed_size for chunk in chunks))
-    return rows, stored
+def open_parquet(file: pa.NativeFile, path: str) -> pq.ParquetFile:
+    """A file whose footer is read. Raises StoreError for one that is too large."""
+    if file.size() > LARGEST_FOOTER:
+        # The footer's size and four letters are the last that a file has.
+        file.seek(file.size() - 8)
+        size = int.from_bytes(file.read(4), "little")
+        if size > LARGEST_FOOTER:
+            raise StoreError(
+                f'"{path}" has a footer of {size / 2**20:,.0f} MiB; it may have {LARGEST_FOOTER // 2**20}. Write it '
+                "with larger row groups, or as several files."
+            )
+        file.seek(0)
+    return pq.ParquetFile(file)
 
 
-def _batches(
-    parquet: pq.ParquetFile, groups: list[int], columns: list[str], rows: int, limit: int
-) -> Iterator[pa.RecordBatch]:
-    """All rows in batches, which are smaller from where a batch takes more than `limit` bytes.
-
-    Raises MemoryError if one row takes more.
-    """
+def _tables(
+    parquet: pq.ParquetFile, groups: list[int], columns: list[str], allowance: "_Allowance", path: str
+) -> Iterator[pa.Table]:
+    """All rows in order; of a row group in which a batch takes more than is allowed in smaller batches."""
     # Only unpacking tells: a text that the file holds once may stand in every row.
-    done = 0
-    while True:
-        batches, read = parquet.iter_batches(rows, groups, columns, use_threads=False), 0
+    starts = list(accumulate((parquet.metadata.row_group(group).num_rows for group in groups), initial=0))
+    first, rows, done = 0, BATCH_ROWS, 0
+    while first < len(groups):
+        last = len(groups) if rows == BATCH_ROWS else first + 1
+        batches = parquet.iter_batches(rows, groups[first:last], columns, use_threads=False)
+        read = starts[first]
         try:
-            while True:
-                with _memory_limit(limit):
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                read += len(batch)
+            for table in allowance.within(_plain(pa.Table.from_batches([batch]).select(columns)) for batch in batches):
+                read += len(table)
                 if read > done:
-                    yield batch.slice(len(batch) - (read - done))
+                    yield table.slice(len(table) - (read - done))
                     done = read
-        except MemoryError:
-            if rows == 1:
-                raise
-            rows = max(1, rows // SMALLER)
+        except MemoryError as error:
+            first = min(bisect_right(starts, done), len(groups)) - 1
+            in_group = starts[first + 1] - starts[first]
+            if rows == 1 or in_group > MOST_BATCHES * (rows // SMALLER or 1):
+                raise StoreError(
+                    f'"{path}" takes more than {UNPACKING_BYTES // 2**20:,} MiB to unpack, whatever is read of it at '
+                    "once. Write it with smaller pages and row groups, or leave it out of the source."
+                ) from error
+            rows = rows // SMALLER or 1
+        else:
+            if done != starts[last]:
+                raise StoreError(f'"{path}" holds {done - starts[first]:,} rows where it says {starts[last]:,}.')
+            first, rows = last, BATCH_ROWS
+
+
+class _Allowance:
+    """How much larger one file may make the process: by `limit` bytes for a table, and twice as much in all."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._ceiling = _data_bytes() + 2 * limit
+
+    def within(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The tables; raises MemoryError for one that takes more."""
+        while True:
+            with _memory_limit(min(_data_bytes() + self._limit, self._ceiling)):
+                table = next(tables, None)
+            if table is None:
+                return
+            yield table
+
+
+def _data_bytes() -> int:
+    """What the system counts as the data of this process; 0 where it does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[5]) * resource.getpagesize() if statm.exists() else 0
 
 
 @contextmanager
-def _memory_limit(size: int) -> Iterator[None]:
-    """Whatever would make the process larger by more than `size` bytes raises MemoryError; on Linux."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    largest = int(statm.read_text().split()[5]) * resource.getpagesize() + size
-    resource.setrlimit(resource.RLIMIT_DATA, (largest if soft == resource.RLIM_INFINITY else min(soft, largest), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+def _memory_limit(largest: int) -> Iterator[None]:
+    """Whatever would make the process's data larger than `largest` bytes raises MemoryError; on Linux."""
+    with _LIMITED:  # the limit is the whole process's
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limited = Path("/proc/self/statm").exists() and (soft == resource.RLIM_INFINITY or largest < soft)
+        resource.setrlimit(resource.RLIMIT_DATA, (largest if limited else soft, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:

@@ -12,7 +12,6 @@ from itertools import chain
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
@@ -20,7 +19,7 @@ from nightprice.errors import ContractError
 from pipeline.cluster.arrow_tasks import map_tables
 from pipeline.io.files.errors import reading
 from pipeline.io.files.locate import format_of
-from pipeline.io.files.parquet import read_parquet
+from pipeline.io.files.parquet import open_parquet, read_parquet
 from pipeline.io.files.text import read_csv, read_json_lines
 from pipeline.io.stores import Columns
 from pipeline.io.table_rows import with_source_file
@@ -75,9 +74,8 @@ def _slices(filesystem: fs.FileSystem, file: fs.FileInfo, task_bytes: int) -> li
     kind = format_of(file.path)
     if kind != "parquet" or file.size <= LARGEST_TASK_BYTES:
         return [FileSlice(file.path, kind, file.size)]
-    with reading(file.path):
-        metadata = pq.read_metadata(file.path, filesystem=filesystem)
-    groups = list(range(metadata.num_row_groups))
+    with reading(file.path), filesystem.open_input_file(file.path) as opened, open_parquet(opened, file.path) as whole:
+        groups = list(range(whole.num_row_groups))
     group_bytes = file.size // max(len(groups), 1)
     step = max(1, task_bytes // max(group_bytes, 1))
     taken = [groups[start : start + step] for start in groups[::step]]
@@ -114,8 +112,8 @@ def _mixed_columns(filesystem: fs.FileSystem, slices: Sequence[FileSlice]) -> se
     others = {pa.string()} if parquet < paths else set()
     types: dict[str, set[pa.DataType]] = {}
     for path in parquet:
-        with reading(path):
-            for column in pq.read_schema(path, filesystem=filesystem):
+        with reading(path), filesystem.open_input_file(path) as file, open_parquet(file, path) as opened:
+            for column in opened.schema_arrow:
                 types.setdefault(column.name, set(others)).add(column.type)
     return {name for name, kinds in types.items() if len(kinds) > 1}
 

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from pipeline.io import exactly
+from pipeline.io import StoreError, exactly
 from pipeline.io.files import parquet
 from pipeline.io.files.parquet import read_parquet
 
@@ -79,13 +80,23 @@ def test_however_many_columns_expand_the_memory_is_bounded(tmp_path: Path) -> No
     assert mebibytes <= 1.25 * parquet.UNPACKING_BYTES / 2**20
 
 
+def test_what_becomes_plain_text_is_bounded_too(tmp_path: Path) -> None:
+    long = repeated("x" * 1_000_000, 50_000)
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": long, "b": long, "c": pa.array([b"y"] * 50_000)}), path, compression="zstd")
+
+    mebibytes = int(in_a_process("before = peak(); next(tables); print(peak() - before)", path))
+
+    assert mebibytes <= 1.25 * parquet.UNPACKING_BYTES / 2**20
+
+
 def test_a_row_that_is_too_large_is_an_error(tmp_path: Path) -> None:
     lists = pa.ListArray.from_arrays(pa.array([0, len(ZEROS)], pa.int32()), pa.array(ZEROS))
     path = write(tmp_path / "x.parquet", a=lists, b=lists, c=lists)
 
     code = "parquet.UNPACKING_BYTES = 2**26\ntry: next(tables)\nexcept StoreError as error: print(error)"
 
-    assert 'x.parquet" holds rows that unpack to more than 64 MiB each. ' in in_a_process(code, path)
+    assert 'x.parquet" takes more than 64 MiB to unpack, whatever is read of it at once. ' in in_a_process(code, path)
 
 
 def test_what_is_not_read_makes_no_batch_smaller(tmp_path: Path) -> None:
@@ -143,3 +154,51 @@ def test_the_process_has_its_limit_back_after_each_batch(tmp_path: Path) -> None
 
     for _ in read_parquet(fs.LocalFileSystem(), str(path), exactly("id"), None):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_only_the_row_group_that_takes_too_much_is_read_in_small_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpack = pq.ParquetFile.iter_batches
+
+    def too_much(file: pq.ParquetFile, rows: int, *args: Any, **options: Any) -> Iterator[pa.RecordBatch]:
+        for batch in unpack(file, rows, *args, **options):
+            if rows > 4_096 and batch["id"][0].as_py() <= 80_000 <= batch["id"][-1].as_py():
+                raise MemoryError
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", too_much)
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"id": range(250_000)}), path, row_group_size=50_000)
+
+    tables = batches(path, "id")
+
+    assert [number for table in tables for number in table["id"].to_pylist()] == list(range(250_000))
+    sizes = list(map(len, tables))
+    assert (sizes.count(32_768), sizes.count(4_096)) == (6, 8)
+
+
+def test_a_footer_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "LARGEST_FOOTER", 2**20)
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"id": range(20_000)}), path, row_group_size=1)
+
+    with pytest.raises(StoreError, match=r"has a footer of \d MiB; it may have 1\. Write it with larger row groups"):
+        batches(path, "id")
+
+
+def test_a_file_with_fewer_rows_than_it_says_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.parquet", id=pa.array(range(10)))
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: iter(()))
+
+    with pytest.raises(StoreError, match=r'x\.parquet" holds 0 rows where it says 10\.'):
+        batches(path, "id")
+
+
+def test_a_column_whose_name_has_a_dot_is_not_that_of_a_struct(tmp_path: Path) -> None:
+    inner = pa.StructArray.from_arrays([pa.array(["inner"])], ["b"])
+    path = write(tmp_path / "x.parquet", **{"a": inner, "a.b": pa.array(["plain"])})
+
+    (table,) = batches(path, "a.b")
+
+    assert table.to_pylist() == [{"a.b": "plain"}]
