@@ -91,7 +91,7 @@ def _tables(
             rows = rows // SMALLER or 1
         else:
             if done != starts[last]:
-                raise StoreError(f'"{path}" holds {done - starts[first]:,} rows where it says {starts[last]:,}.')
+                raise StoreError(f'"{path}" holds {done:,} rows where it says {starts[last]:,}.')
             first, rows = last, BATCH_ROWS
 
 
