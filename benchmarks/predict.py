@@ -29,13 +29,13 @@ def compare(options: argparse.Namespace) -> None:
     from benchmarks.raw_shards import write_shards
 
     folder, rows = options.folder, options.rows
-    what = write_shards(folder / "shards", rows)
-    write_shards(folder / "warm-up", WARM_UP_ROWS)
+    what = write_shards(folder / "shards", rows, generated=True)
+    write_shards(folder / "warm-up", WARM_UP_ROWS, generated=True)
     print(f"{rows:,} raw listings: {what}", flush=True)
     _measure("prepare", options)
     results = [_measure(name, options) for name in BENCHMARK.runs if name != "prepare"]
     more_rows = options.more_rows or 4 * rows
-    write_shards(folder / "more", more_rows)
+    write_shards(folder / "more", more_rows, generated=True)
     results.append(_measure("predict", options, source="more", rows=more_rows))
     report("Scoring raw listings", results)
     ours, without, xgboost, onnx, more = results

@@ -19,15 +19,16 @@ LEFT_OUT = ("description", "neighborhood_overview", "host_about")
 COLUMNS = tuple(name for name in RAW_LAYOUT if name not in LEFT_OUT)
 
 
-def write_shards(folder: Path, rows: int) -> str:
+def write_shards(folder: Path, rows: int, *, generated: bool = False) -> str:
     """Write `rows` raw listings with distinct ids as Parquet shards; returns what they are.
 
-    The city files of the folder that NIGHTPRICE_TEST_DATA names, repeated; generated listings without it.
+    The city files of the folder that NIGHTPRICE_TEST_DATA names, repeated; generated listings without it, or if a model
+    of generated ones is to know them.
     """
     folder.mkdir(parents=True)
     cities = (
         sorted(Path(os.environ["NIGHTPRICE_TEST_DATA"]).glob("*.listings.csv.gz"))
-        if "NIGHTPRICE_TEST_DATA" in os.environ
+        if "NIGHTPRICE_TEST_DATA" in os.environ and not generated
         else []
     )
     base = pa.concat_tables([_read(path) for path in cities]) if cities else None
