@@ -29,7 +29,7 @@ SLOW_FIXTURES = {"bigquery", "browser", "cluster", "postgres", "ray_session", "s
 SLOW_FOLDERS = re.compile(r"tests/(benchmarks|deploy|e2e|pipeline/cli|serve_app/deployment)(/|$)")
 SLOW_TESTS = re.compile(
     r"test_fuzz|test_cost|test_generate|test_the_service_needs_no_training_library"
-    r"|memory_is_bounded|is_bounded_too|row_that_is_too_large"
+    r"|memory_is_bounded|is_bounded_too|row_that_is_too_large|one_long_text|no_process_for_a_dashboard"
     r"|starts_ray_by_itself|without_prices_is_refused|no_rights_to_write"
     r"|\[(postgresql|s3)\b"
 )
