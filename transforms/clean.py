@@ -284,7 +284,7 @@ def _reads_no_word(item: Field, words: Words) -> bool:
     def reads(word: str) -> bool:
         try:
             item.read(word)
-        except Exception:  # a rule need not expect a word that means nothing: it is never asked for one
+        except Exception:  # a rule need not expect a word that means nothing
             return False
         return True
 

@@ -27,6 +27,8 @@ SMALLER = 8
 MOST_BATCHES = 100_000
 # A footer takes some ten times its size once it is read, a forged one 200 times.
 LARGEST_FOOTER = 8 * 2**20
+# What the system counts as this process's memory, in pages; Linux has it.
+_STATM = Path("/proc/self/statm")
 _LIMITED = threading.Lock()
 
 
@@ -114,8 +116,7 @@ class _Allowance:
 
 def _data_bytes() -> int:
     """What the system counts as the data of this process; 0 where it does not say."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[5]) * resource.getpagesize() if statm.exists() else 0
+    return int(_STATM.read_text().split()[5]) * resource.getpagesize() if _STATM.exists() else 0
 
 
 @contextmanager
@@ -123,7 +124,7 @@ def _memory_limit(largest: int) -> Iterator[None]:
     """Whatever would make the process's data larger than `largest` bytes raises MemoryError; on Linux."""
     with _LIMITED:  # the limit is the whole process's
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limited = Path("/proc/self/statm").exists() and (soft == resource.RLIM_INFINITY or largest < soft)
+        limited = _STATM.exists() and (soft == resource.RLIM_INFINITY or largest < soft)
         resource.setrlimit(resource.RLIMIT_DATA, (largest if limited else soft, hard))
         try:
             yield
